@@ -1,0 +1,1 @@
+"""The command line, presets, benchmarks and figures."""

@@ -1,0 +1,1 @@
+"""Meta-reinforcement learning in PyTorch: the core, which knows no environment and no algorithm."""

@@ -1,0 +1,84 @@
+"""Checks of what a user writes: each names what came, what is allowed and the nearest match."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+
+class Allowed(NamedTuple):
+    """The values that a numeric field may take."""
+
+    low: float
+    high: float
+    text: str
+    low_open: bool = False
+    high_open: bool = False
+    whole: bool = False
+
+    def accepts(self, value: object) -> bool:
+        """Whether ``value`` is a finite number in the range; booleans and NaN are not."""
+        kinds = (int,) if self.whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+            return False
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below
+
+
+POSITIVE = Allowed(0.0, math.inf, "a finite number > 0", low_open=True)
+NON_NEGATIVE = Allowed(0.0, math.inf, "a finite number >= 0")
+UNIT = Allowed(0.0, 1.0, "a number from 0 to 1")
+FRACTION = Allowed(0.0, 1.0, "a number above 0 and below 1", low_open=True, high_open=True)
+COUNT = Allowed(1, math.inf, "a whole number >= 1", whole=True)
+COUNT_OR_ZERO = Allowed(0, math.inf, "a whole number >= 0", whole=True)
+SEED = Allowed(0, 2**63 - 1, "a whole number from 0 to 2^63 - 1", whole=True)
+
+
+class ConfigError(ValueError):
+    """A configuration with at least one bad field; one line per field in ``lines``."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
+
+
+def check_fields(config: object, allowed: Mapping[str, Allowed], *more: str | None) -> None:
+    """Check numeric fields of a dataclass by name, and append the faults found by the caller.
+
+    Raises:
+        ConfigError: a value is out of its range, or one of ``more`` is a message.
+    """
+    owner = type(config).__name__
+    lines = [
+        f"{owner}.{name} must be {rule.text}, got {getattr(config, name)!r}"
+        for name, rule in allowed.items()
+        if not rule.accepts(getattr(config, name))
+    ]
+    lines += [line for line in more if line]
+    if lines:
+        raise ConfigError(lines)
+
+
+def fault_in_choice(config: object, name: str, known: Iterable[str]) -> str | None:
+    """Return the message for a field that must be one of ``known``, or None when it is."""
+    value, known = getattr(config, name), tuple(known)
+    if value in known:
+        return None
+    return f"{type(config).__name__}." + unknown(name, value, known)
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """Return the message for a name that is not in a table, with the nearest one that is."""
+    known = tuple(known)
+    # The part behind the last slash counts too: people leave out "metarl/" and the agent's name.
+    tails = {entry.rsplit("/", 1)[-1]: entry for entry in known}
+    close = difflib.get_close_matches(str(name), (*known, *tails), n=1, cutoff=0.5)
+    hint = f"did you mean {tails.get(close[0], close[0])!r}? " if close else ""
+    return f"{kind}: no {name!r}; {hint}known: {', '.join(known)}"
+
+
+def field_names(config_type: type) -> tuple[str, ...]:
+    """Return the field names of a dataclass type."""
+    return tuple(field.name for field in dataclasses.fields(config_type))

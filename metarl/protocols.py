@@ -1,0 +1,76 @@
+"""The contracts between the core, the environments and the agents."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from metarl.seeding import Streams
+from metarl.types import Acted, Adapted, EnvSpec, Metrics, Step, Tasks, Trajectories
+
+
+class TaskDistribution(Protocol):
+    """Where tasks come from: an endless training stream and a frozen held-out list."""
+
+    num_held_out: int | None
+    """Length of the held-out list; None where it goes on as far as anyone asks."""
+
+    def sample(self, num_tasks: int, streams: Streams) -> Tasks:
+        """Draw K training tasks; the draw of slot k depends on the streams and k alone."""
+        ...
+
+    def held_out(self, num_tasks: int) -> Tasks:
+        """Return the first K tasks of the frozen test list, the same for every seed and version.
+
+        Raises:
+            ValueError: the list is shorter than ``num_tasks``.
+        """
+        ...
+
+
+class VectorTaskEnv(Protocol):
+    """E copies of each of K tasks, stepped together. Owns the state of the copies.
+
+    Nothing resets itself: a copy whose episode has ended is no longer stepped until ``reset``.
+    """
+
+    spec: EnvSpec
+
+    threads: int
+    """Host threads that ``step`` keeps busy by itself; 1 for environments made of tensors."""
+
+    def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
+        """Start E episodes of each task and draw all noise of the round; return obs [K, E, O]."""
+        ...
+
+    def step(self, action: Tensor, running: Tensor) -> Step:
+        """Apply actions [K, E, A] (or [K, E] int64) to the copies with ``running`` [K, E] bool."""
+        ...
+
+
+class Algorithm(Protocol):
+    """A meta-learner. ``adapt`` serves acting, learning and meta-testing alike."""
+
+    def begin(self, num_tasks: int, episodes: int) -> Adapted:
+        """Return what the agent knows of K tasks that it has never met."""
+        ...
+
+    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
+        """Decide for obs [K, E, O]; noise is standard normal [K, E, A], or uniform [K, E]."""
+        ...
+
+    def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
+        """Learn from one round of each task: a pure function, all K tasks in one call."""
+        ...
+
+    def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
+        """Learn across tasks; ``rounds[i]`` was collected after i adaptations."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything that the next ``meta_update`` depends on."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over a state; raise ValueError when names or shapes differ."""
+        ...

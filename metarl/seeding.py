@@ -1,0 +1,81 @@
+"""Named random streams: every number is a function of (seed, path, purpose, task, place).
+
+Streams are keyed, not stateful. They are built on the counter-based generator Philox4x32-10 (Salmon
+et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), written in integer tensor operations so
+that the same bits come out on every device and for any way of splitting K tasks into blocks.
+"""
+
+import hashlib
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_LOW = 0xFFFFFFFF
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
+    """Philox4x32-10: four 32-bit counter words and two key words to four random words.
+
+    Words are held in int64 tensors of one common shape [...]; returns [..., 4] int64 in [0, 2^32).
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0 = ((product1 >> 32) & _LOW) ^ c1 ^ k0
+        c2 = ((product0 >> 32) & _LOW) ^ c3 ^ k1
+        c1, c3 = product1 & _LOW, product0 & _LOW
+        k0, k1 = (k0 + _KEY_STEPS[0]) & _LOW, (k1 + _KEY_STEPS[1]) & _LOW
+    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)
+
+
+class Streams(NamedTuple):
+    """A place in the tree of random streams.
+
+    ``at`` goes deeper; ``uniform`` and ``normal`` draw for K tasks at once. ``first_task`` is the
+    slot of the first of those tasks, so that a block of tasks draws what it would draw in the whole.
+    """
+
+    seed: int
+    path: tuple[str | int, ...] = ()
+    first_task: int = 0
+    device: str = "cpu"
+
+    def at(self, *names: str | int) -> "Streams":
+        """Return the streams below this place, under ``names``."""
+        return self._replace(path=self.path + names)
+
+    def from_task(self, first_task: int) -> "Streams":
+        """Return the same streams for a block of tasks that starts at slot ``first_task``."""
+        return self._replace(first_task=self.first_task + first_task)
+
+    def uniform(self, purpose: str, num_tasks: int, shape: tuple[int, ...]) -> Tensor:
+        """Draw from U[0, 1), as [K, *shape] float32."""
+        size = math.prod(shape)
+        words = self._words(purpose, num_tasks, (size + 3) // 4)
+        bits = words.flatten(1)[:, :size]
+        return ((bits >> 8).to(torch.float32) * 2.0**-24).reshape(num_tasks, *shape)
+
+    def normal(self, purpose: str, num_tasks: int, shape: tuple[int, ...]) -> Tensor:
+        """Draw from N(0, 1) by the Box-Muller transform, as [K, *shape] float32."""
+        size = math.prod(shape)
+        words = self._words(purpose, num_tasks, (size + 3) // 4).to(torch.float32)
+        # The first word is shifted to (0, 1]: its logarithm must be finite.
+        radius = torch.sqrt(-2.0 * torch.log((words[..., :2] + 1.0) * 2.0**-32))
+        angle = words[..., 2:] * (2.0 * math.pi * 2.0**-32)
+        pairs = torch.cat((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
+        return pairs.flatten(1)[:, :size].reshape(num_tasks, *shape)
+
+    def _words(self, purpose: str, num_tasks: int, num_blocks: int) -> Tensor:
+        """Return [K, num_blocks, 4] random 32-bit words."""
+        name = repr((self.seed, *self.path, purpose)).encode()
+        digest = hashlib.blake2b(name, digest_size=8).digest()
+        key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
+        block = torch.arange(num_blocks, device=self.device)[None, :]
+        task = torch.arange(num_tasks, device=self.device)[:, None] + self.first_task
+        zero = torch.zeros_like(block)
+        return philox((block, task & _LOW, task >> 32, zero), key)

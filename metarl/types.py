@@ -1,0 +1,90 @@
+"""The data that flows through the suite, and the letters of its axes.
+
+Axes, outermost first: K tasks, E episodes (copies) of each task, T time steps; then O observation
+entries or A action entries. A function written for one task sees [E, T, ...] and is batched over K
+from outside by ``torch.func.vmap``.
+"""
+
+from typing import NamedTuple, TypeAlias
+
+from torch import Tensor
+
+Params: TypeAlias = dict[str, Tensor]
+"""The weights of one policy; "stacked" when every leaf leads with K."""
+
+Adapted: TypeAlias = dict[str, Tensor]
+"""What an agent knows of its K tasks; every leaf leads with K."""
+
+Metrics: TypeAlias = dict[str, float]
+"""Named numbers of one meta-iteration."""
+
+
+class EnvSpec(NamedTuple):
+    """What an agent must know of an environment before it meets it."""
+
+    name: str
+    """Registered name, such as ``metarl/HalfCheetahDir-v0``."""
+    observation_size: int
+    """O, the length of an observation."""
+    action_size: int
+    """A: entries of a continuous action, or the number of choices of a discrete one."""
+    discrete: bool
+    """Whether an action is one of A choices (int64) or a vector of A numbers."""
+    horizon: int
+    """T, the time limit of an episode in steps."""
+    score_is_total: bool
+    """Whether the field scores a round by the total over its E episodes (bandits) or by their mean."""
+
+
+class Tasks(NamedTuple):
+    """K tasks, by their parameters."""
+
+    task_id: Tensor
+    """[K] int64: place in a finite list of tasks; -1 for a task drawn afresh."""
+    parameter: dict[str, Tensor]
+    """Task parameters by name; every leaf leads with K. Units are in the environment's contract."""
+
+
+class Step(NamedTuple):
+    """What one step of all copies led to."""
+
+    obs: Tensor
+    """[K, E, O] float32. A copy that was not running keeps its last observation."""
+    reward: Tensor
+    """[K, E] float32, in the task's own units."""
+    terminated: Tensor
+    """[K, E] bool: the MDP ended here. A time limit is not a termination."""
+    faulty: Tensor
+    """[K, E] bool: the simulator failed in this step; its result means nothing."""
+
+
+class Acted(NamedTuple):
+    """One decision for every copy."""
+
+    action: Tensor
+    """[K, E, A] float32, or [K, E] int64 when discrete."""
+    log_prob: Tensor
+    """[K, E] nats, of that action."""
+    adapted: Adapted
+    """Passed on to the next step: agents with memory change it, others return what they got."""
+
+
+class Trajectories(NamedTuple):
+    """One round of experience: E episodes of each of K tasks; without K inside ``vmap``."""
+
+    task_id: Tensor
+    """[K] int64, -1 for a task drawn afresh."""
+    obs: Tensor
+    """[K, E, T+1, O]; ``obs[..., t+1, :]`` is where step t led, also at the end."""
+    action: Tensor
+    """[K, E, T, A] float32, or [K, E, T] int64 when discrete."""
+    log_prob: Tensor
+    """[K, E, T] nats, under the policy that acted."""
+    reward: Tensor
+    """[K, E, T] in the task's own units, never rescaled; 0 where the mask is off."""
+    terminated: Tensor
+    """[K, E, T] bool: the MDP ended here; the value of what follows is 0."""
+    mask: Tensor
+    """[K, E, T] bool: the episode was still running. True up to its last step, then False."""
+    faulty: Tensor
+    """[K, E] bool: the simulator failed in this episode; it is cut before the failing step."""
