@@ -1,1 +1,71 @@
-"""Meta-learners, one paper a file."""
+"""The table of agents: a name to its config and its constructor."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
+from metarl.agents.references import RandomAgent, RandomConfig
+from metarl.agents.reptile import Reptile, ReptileConfig
+from metarl.checks import InputError, unknown
+from metarl.protocols import Algorithm
+from metarl.seeding import Streams
+from metarl.types import EnvSpec
+
+AgentConfig: TypeAlias = MamlTrpoConfig | ReptileConfig | RandomConfig
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table."""
+
+    summary: str
+    config: type[Any]
+    build: Callable[[EnvSpec, Any, Streams], Algorithm]
+    """(spec, config, streams) to an agent with fresh weights on the device of the streams."""
+
+
+AGENTS: Mapping[str, Entry] = {
+    "maml-trpo": Entry(
+        "MAML with a trust-region outer step (Finn et al. 2017)", MamlTrpoConfig, MamlTrpo
+    ),
+    "reptile": Entry(
+        "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile
+    ),
+    "random": Entry("random actions, the floor of every curve", RandomConfig, RandomAgent),
+}
+
+
+def build(
+    name: str,
+    spec: EnvSpec,
+    config: AgentConfig | None = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Algorithm:
+    """Build an agent with fresh weights for an environment.
+
+    Args:
+        name: a key of ``AGENTS``.
+        spec: of the environment.
+        config: of the agent's type; its defaults where left out.
+        seed: of the weights.
+        device: where the weights, and with them all computation, live.
+
+    Raises:
+        ValueError: no such agent; the message holds the nearest name.
+        TypeError: ``config`` belongs to another agent.
+    """
+    if name not in AGENTS:
+        raise InputError([unknown("agent", name, AGENTS)])
+    entry = AGENTS[name]
+    config = entry.config() if config is None else config
+    if type(config) is not entry.config:
+        raise TypeError(f"{name} takes a {entry.config.__name__}, got {type(config).__name__}")
+    return entry.build(spec, config, Streams(seed, ("weights",), device=device))
+
+
+def name_of(config: AgentConfig) -> str:
+    """Return the name of the agent that a config belongs to."""
+    return next(name for name, entry in AGENTS.items() if entry.config is type(config))

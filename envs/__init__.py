@@ -1,1 +1,119 @@
-"""Task distributions and the environments they run in."""
+"""The table of environments: a name to its config, its published presets and its builder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from metarl.checks import InputError, unknown
+from metarl.envs import half_cheetah, navigation, tabular
+from metarl.envs.physics import default_threads
+from metarl.protocols import TaskDistribution, VectorTaskEnv
+
+EnvConfig: TypeAlias = (
+    tabular.BernoulliBanditConfig
+    | tabular.GaussianBanditConfig
+    | tabular.TabularMDPConfig
+    | navigation.NavigationConfig
+    | half_cheetah.HalfCheetahDirConfig
+    | half_cheetah.HalfCheetahVelConfig
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table."""
+
+    summary: str
+    config: type[Any]
+    presets: Mapping[str, Any]
+    """Published settings by name; the first is the default."""
+    build: Callable[[str, Any, str, int], tuple[TaskDistribution, VectorTaskEnv]]
+    """(name, config, device, threads) to the distribution and the environment."""
+
+
+ENVS: Mapping[str, Family] = {
+    "metarl/BernoulliBandit-v0": Family(
+        "k arms with hidden success probabilities",
+        tabular.BernoulliBanditConfig,
+        tabular.BERNOULLI_PRESETS,
+        tabular.build_bandit,
+    ),
+    "metarl/GaussianBandit-v0": Family(
+        "k arms with hidden mean payoffs",
+        tabular.GaussianBanditConfig,
+        tabular.GAUSSIAN_PRESETS,
+        tabular.build_bandit,
+    ),
+    "metarl/TabularMDP-v0": Family(
+        "random finite MDPs: 10 states, 5 actions",
+        tabular.TabularMDPConfig,
+        tabular.MDP_PRESETS,
+        tabular.build_mdp,
+    ),
+    "metarl/PointNavigation-v0": Family(
+        "a point in the plane and a hidden goal",
+        navigation.NavigationConfig,
+        navigation.PRESETS,
+        navigation.build,
+    ),
+    "metarl/HalfCheetahDir-v0": Family(
+        "half-cheetah, forwards or backwards",
+        half_cheetah.HalfCheetahDirConfig,
+        half_cheetah.DIR_PRESETS,
+        half_cheetah.build,
+    ),
+    "metarl/HalfCheetahVel-v0": Family(
+        "half-cheetah at a hidden velocity",
+        half_cheetah.HalfCheetahVelConfig,
+        half_cheetah.VEL_PRESETS,
+        half_cheetah.build,
+    ),
+}
+
+
+def preset(name: str, preset_name: str | None = None) -> EnvConfig:
+    """Return a published config of an environment, by default its first.
+
+    Raises:
+        ValueError: no such environment or preset; the message holds the nearest name.
+    """
+    presets = _family(name).presets
+    if preset_name is None:
+        preset_name = next(iter(presets))
+    if preset_name not in presets:
+        raise InputError([unknown(f"preset of {name}", preset_name, presets)])
+    config: EnvConfig = presets[preset_name]
+    return config
+
+
+def build(
+    name: str, config: EnvConfig | None = None, *, device: str = "cpu", threads: int | None = None
+) -> tuple[TaskDistribution, VectorTaskEnv]:
+    """Build the task distribution and the environment of a name.
+
+    Args:
+        name: a key of ``ENVS``.
+        config: of the family's type; the default preset where left out.
+        device: where the tensors live. MuJoCo itself stays on the CPU.
+        threads: of the physics; all cores of this process where left out.
+
+    Raises:
+        ValueError: no such environment; the message holds the nearest name.
+        TypeError: ``config`` belongs to another family.
+    """
+    family = _family(name)
+    config = preset(name) if config is None else config
+    if type(config) is not family.config:
+        raise TypeError(f"{name} takes a {family.config.__name__}, got {type(config).__name__}")
+    return family.build(name, config, device, default_threads() if threads is None else threads)
+
+
+def name_of(config: EnvConfig) -> str:
+    """Return the name of the environment that a config belongs to."""
+    return next(name for name, family in ENVS.items() if family.config is type(config))
+
+
+def _family(name: str) -> Family:
+    if name not in ENVS:
+        raise InputError([unknown("environment", name, ENVS)])
+    return ENVS[name]

@@ -36,8 +36,8 @@ COUNT_OR_ZERO = Allowed(0, math.inf, "a whole number >= 0", whole=True)
 SEED = Allowed(0, 2**63 - 1, "a whole number from 0 to 2^63 - 1", whole=True)
 
 
-class ConfigError(ValueError):
-    """A configuration with at least one bad field; one line per field in ``lines``."""
+class InputError(ValueError):
+    """A user's input that cannot be accepted; one line per fault in ``lines``."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
@@ -48,7 +48,7 @@ def check_fields(config: object, allowed: Mapping[str, Allowed], *more: str | No
     """Check numeric fields of a dataclass by name, and append the faults found by the caller.
 
     Raises:
-        ConfigError: a value is out of its range, or one of ``more`` is a message.
+        InputError: a value is out of its range, or one of ``more`` is a message.
     """
     owner = type(config).__name__
     lines = [
@@ -58,7 +58,7 @@ def check_fields(config: object, allowed: Mapping[str, Allowed], *more: str | No
     ]
     lines += [line for line in more if line]
     if lines:
-        raise ConfigError(lines)
+        raise InputError(lines)
 
 
 def fault_in_choice(config: object, name: str, known: Iterable[str]) -> str | None:

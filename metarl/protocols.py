@@ -12,8 +12,10 @@ from metarl.types import Acted, Adapted, EnvSpec, Metrics, Step, Tasks, Trajecto
 class TaskDistribution(Protocol):
     """Where tasks come from: an endless training stream and a frozen held-out list."""
 
-    num_held_out: int | None
-    """Length of the held-out list; None where it goes on as far as anyone asks."""
+    @property
+    def num_held_out(self) -> int | None:
+        """Length of the held-out list; None where it goes on as far as anyone asks."""
+        ...
 
     def sample(self, num_tasks: int, streams: Streams) -> Tasks:
         """Draw K training tasks; the draw of slot k depends on the streams and k alone."""
@@ -34,10 +36,15 @@ class VectorTaskEnv(Protocol):
     Nothing resets itself: a copy whose episode has ended is no longer stepped until ``reset``.
     """
 
-    spec: EnvSpec
+    @property
+    def spec(self) -> EnvSpec:
+        """What an agent must know before it meets the environment."""
+        ...
 
-    threads: int
-    """Host threads that ``step`` keeps busy by itself; 1 for environments made of tensors."""
+    @property
+    def threads(self) -> int:
+        """Host threads that ``step`` keeps busy by itself; 1 for environments made of tensors."""
+        ...
 
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
         """Start E episodes of each task and draw all noise of the round; return obs [K, E, O]."""

@@ -30,14 +30,14 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
         c2 = ((product0 >> 32) & _LOW) ^ c3 ^ k1
         c1, c3 = product1 & _LOW, product0 & _LOW
         k0, k1 = (k0 + _KEY_STEPS[0]) & _LOW, (k1 + _KEY_STEPS[1]) & _LOW
-    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)
+    return torch.stack((c0, c1, c2, c3), dim=-1)
 
 
 class Streams(NamedTuple):
     """A place in the tree of random streams.
 
     ``at`` goes deeper; ``uniform`` and ``normal`` draw for K tasks at once. ``first_task`` is the
-    slot of the first of those tasks, so that a block of tasks draws what it would draw in the whole.
+    slot of the first of those tasks, so that a block of tasks draws what it draws in the whole.
     """
 
     seed: int
@@ -75,7 +75,7 @@ class Streams(NamedTuple):
         name = repr((self.seed, *self.path, purpose)).encode()
         digest = hashlib.blake2b(name, digest_size=8).digest()
         key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
-        block = torch.arange(num_blocks, device=self.device)[None, :]
+        block = torch.arange(num_blocks, device=self.device).expand(num_tasks, -1)
         task = torch.arange(num_tasks, device=self.device)[:, None] + self.first_task
-        zero = torch.zeros_like(block)
-        return philox((block, task & _LOW, task >> 32, zero), key)
+        task = task.expand(-1, num_blocks)
+        return philox((block, task & _LOW, task >> 32, torch.zeros_like(block)), key)

@@ -33,7 +33,7 @@ class EnvSpec(NamedTuple):
     horizon: int
     """T, the time limit of an episode in steps."""
     score_is_total: bool
-    """Whether the field scores a round by the total over its E episodes (bandits) or by their mean."""
+    """Whether a round scores by the total over its E episodes (bandits) or by their mean."""
 
 
 class Tasks(NamedTuple):

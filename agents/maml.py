@@ -1,0 +1,103 @@
+"""MAML with a trust-region outer step (Finn et al. 2017, algorithm 3).
+
+The paper's letters:
+
+* theta: the weights before adaptation (``params``); theta'_i: those adapted to task T_i.
+* D_i: K trajectories of task T_i under theta; D'_i: new ones under theta'_i. Here D_i is one task's
+  part of ``rounds[0]``, D'_i of the last round.
+* alpha: step size of the inner loop (``inner_lr``).
+
+Inner loop (line 6), for each task from its own round:
+
+    theta'_i = theta - alpha grad_theta L_{T_i}(f_theta; D_i)
+
+with L = -E[log pi_theta(a|s) A] or the ratio surrogate (``inner_objective``), repeated for any
+number of rounds. Outer loop (line 10): instead of a gradient step on
+
+    sum_i L_{T_i}(f_{theta'_i}; D'_i)
+
+one step of TRPO on the ratio surrogate of the last round, differentiated through the adaptation,
+with the mean KL between old and new *adapted* policies as its constraint.
+
+Advantages are returns minus a linear baseline fitted to each task's round, standardised per task.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from metarl import trees
+from metarl.adaptation import AdvantageConfig, InnerConfig, adapt_stacked, prepare
+from metarl.distributions import Distribution
+from metarl.policies import PolicyConfig, act_stacked, build_policy, stacked_distribution
+from metarl.seeding import Streams
+from metarl.trust_region import TrustRegionConfig, trust_region_step
+from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class MamlTrpoConfig(InnerConfig, AdvantageConfig):
+    """MAML with a TRPO outer step."""
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    trust_region: TrustRegionConfig = field(default_factory=TrustRegionConfig)
+
+    def __post_init__(self) -> None:
+        InnerConfig.__post_init__(self)
+        AdvantageConfig.__post_init__(self)
+
+
+class MamlTrpo:
+    """Owns theta, the weights from which every task adapts."""
+
+    def __init__(self, spec: EnvSpec, config: MamlTrpoConfig, streams: Streams) -> None:
+        self.config = config
+        self.policy = build_policy(spec, config.policy)
+        self.params = self.policy.init(streams)
+
+    def begin(self, num_tasks: int, episodes: int) -> Adapted:
+        """Return theta for each task: leaves [K, ...]."""
+        return trees.stack(self.params, num_tasks)
+
+    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
+        """Act in each task with its own weights."""
+        return act_stacked(self.policy, adapted, obs, noise)
+
+    def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
+        """Take one inner step in each task."""
+        return adapt_stacked(self.policy, adapted, prepare(batch, self.config), self.config)
+
+    def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
+        """Take one outer step on the last round, through the adaptation by the earlier ones."""
+        *lessons, last = [prepare(batch, self.config) for batch in rounds]
+        num_tasks = len(last.obs)
+        steps = last.mask.sum((1, 2), keepdim=True).clamp(min=1)
+        weights = last.mask / (steps * num_tasks)
+
+        def after(theta: Tensor) -> Distribution:
+            adapted = trees.stack(trees.unflatten(theta, self.params), num_tasks)
+            for lesson in lessons:
+                adapted = adapt_stacked(self.policy, adapted, lesson, self.config)
+            return stacked_distribution(self.policy, adapted, last.obs)
+
+        def surrogate(distribution: Distribution) -> Tensor:
+            log_ratio = distribution.log_prob(last.action) - last.log_prob
+            ratio = torch.exp(torch.where(last.mask, log_ratio, 0.0))
+            return (ratio * last.advantage * weights).sum()
+
+        theta = trees.flatten(self.params)
+        theta, metrics = trust_region_step(
+            theta, after, surrogate, weights, self.config.trust_region
+        )
+        self.params = trees.unflatten(theta, self.params)
+        return metrics
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return theta: nothing else passes from one iteration to the next."""
+        return dict(self.params)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over theta."""
+        self.params = trees.take_over(self.params, state, "MamlTrpo")

@@ -1,0 +1,52 @@
+"""Reference agents: what a meta-learner must be compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metarl.distributions import Categorical, DiagGaussian, Distribution
+from metarl.seeding import Streams
+from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomConfig:
+    """The random policy has nothing to set."""
+
+
+class RandomAgent:
+    """The floor: standard normal actions or uniform choices, whatever it sees."""
+
+    def __init__(self, spec: EnvSpec, _config: RandomConfig, streams: Streams) -> None:
+        self._spec, self._device = spec, streams.device
+
+    def begin(self, num_tasks: int, episodes: int) -> Adapted:
+        """Return nothing, for each task."""
+        return {"nothing": torch.zeros(num_tasks, 0, device=self._device)}
+
+    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
+        """Act at random."""
+        flat = torch.zeros(*obs.shape[:-1], self._spec.action_size, device=obs.device)
+        discrete = self._spec.discrete
+        distribution: Distribution = Categorical(flat) if discrete else DiagGaussian(flat, flat)
+        action = distribution.sample(noise)
+        return Acted(action, distribution.log_prob(action), adapted)
+
+    def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
+        """Learn nothing."""
+        return adapted
+
+    def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
+        """Learn nothing."""
+        return {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return nothing: there are no weights."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Accept nothing but nothing."""
+        if state:
+            raise ValueError(f"RandomAgent has no weights, got {sorted(state)}")

@@ -1,0 +1,95 @@
+"""Reptile with policy-gradient inner steps (Nichol, Achiam and Schulman 2018, algorithm 1).
+
+The paper's letters:
+
+* phi: the initial weights of every task (``params``).
+* U_tau^k(phi): phi after k steps of the inner optimiser on task tau, each on fresh samples; here a
+  policy-gradient step for each round, so N adaptations in training give k = N + 1: the round that
+  scores the N-th adaptation is also the data of the last inner step.
+* epsilon: step size of the outer loop (``outer_lr``).
+
+The update, batched over n tasks (the paper's equation 13 for n = 1):
+
+    phi <- phi + epsilon * mean_i (U_{tau_i}^k(phi) - phi)
+
+No derivative of the adaptation is taken. As the paper suggests, phi - U(phi) may be handed to Adam
+as if it were a gradient (``outer_optimizer``). With k = 1 and SGD the update is joint training on
+all tasks; k >= 2 brings in the inner product of the tasks' gradients that makes adaptation fast.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from metarl import trees
+from metarl.adaptation import AdvantageConfig, InnerConfig, adapt_stacked, prepare
+from metarl.checks import POSITIVE, check_fields, fault_in_choice
+from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
+from metarl.policies import PolicyConfig, act_stacked, build_policy
+from metarl.seeding import Streams
+from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReptileConfig(InnerConfig, AdvantageConfig):
+    """Reptile over policy-gradient steps; ``first_order`` has no effect, as nothing is derived."""
+
+    outer_optimizer: OptimizerName = "sgd"
+    """What takes the step towards the adapted weights."""
+    outer_lr: float = 0.1
+    """epsilon, or Adam's step size."""
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+    def __post_init__(self) -> None:
+        InnerConfig.__post_init__(self)
+        AdvantageConfig.__post_init__(self)
+        check_fields(
+            self,
+            {"outer_lr": POSITIVE},
+            fault_in_choice(self, "outer_optimizer", OPTIMIZERS),
+        )
+
+
+class Reptile:
+    """Owns phi, the weights from which every task adapts, and the outer optimiser."""
+
+    def __init__(self, spec: EnvSpec, config: ReptileConfig, streams: Streams) -> None:
+        self.config = config
+        self.policy = build_policy(spec, config.policy)
+        self._outer = MetaOptimizer(
+            self.policy.init(streams), config.outer_optimizer, config.outer_lr
+        )
+
+    def begin(self, num_tasks: int, episodes: int) -> Adapted:
+        """Return phi for each task: leaves [K, ...]."""
+        return trees.stack(self._outer.params, num_tasks)
+
+    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
+        """Act in each task with its own weights."""
+        return act_stacked(self.policy, adapted, obs, noise)
+
+    def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
+        """Take one inner step in each task."""
+        return adapt_stacked(self.policy, adapted, prepare(batch, self.config), self.config)
+
+    def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
+        """Step from phi towards the mean of the weights that the rounds lead to."""
+        phi = dict(self._outer.params)
+        with torch.no_grad():
+            adapted = self.begin(len(rounds[0].obs), rounds[0].obs.shape[1])
+            for batch in rounds:
+                adapted = self.adapt(adapted, batch)
+            mean = trees.mean_over_tasks(adapted)
+            gradient = {name: phi[name] - mean[name] for name in phi}
+            self._outer.step(gradient)
+        return {"train/gradient_norm": float(trees.flatten(gradient).norm())}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return phi and the outer optimiser's memory."""
+        return self._outer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over phi and the outer optimiser's memory."""
+        self._outer.load_state_dict(state, "Reptile")

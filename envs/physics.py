@@ -1,0 +1,103 @@
+"""Many copies of one MuJoCo model, stepped on C++ threads. The only file that touches mujoco."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Protocol, runtime_checkable
+
+import mujoco
+import mujoco.batch
+import numpy as np
+from numpy.typing import NDArray
+
+# A copy that trips one of these is reset by MuJoCo itself, silently but for a counter.
+_FAULTS = [
+    int(warning)
+    for warning in (
+        mujoco.mjtWarning.mjWARN_BADQPOS,
+        mujoco.mjtWarning.mjWARN_BADQVEL,
+        mujoco.mjtWarning.mjWARN_BADQACC,
+        mujoco.mjtWarning.mjWARN_BADCTRL,
+    )
+]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MuJoCo from writing MUJOCO_LOG.TXT into the working directory: we read its counters."""
+    previous = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda _message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(previous)
+
+
+def load_asset(name: str) -> str:
+    """Return the text of an XML file that comes with the package."""
+    return resources.files("metarl.envs").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+class BatchPhysics:
+    """N copies of a model. Owns the threads and the state of the copies.
+
+    ``qpos`` [N, nq], ``qvel`` [N, nv] and ``ctrl`` [N, nu] are live float64 views: reading sees the
+    current state, writing sets it. Results do not depend on the number of threads.
+    """
+
+    def __init__(self, xml: str, num_copies: int, substeps: int, threads: int) -> None:
+        self.model = mujoco.MjModel.from_xml_string(xml)
+        self.num_copies = num_copies
+        self.substeps = substeps
+        self.dt = substeps * self.model.opt.timestep
+        """Seconds of one ``step``."""
+        self._batch = mujoco.batch.Batch(self.model, num_copies, threads)
+        self.qpos: NDArray[np.float64] = self._batch.bind("qpos")
+        self.qvel: NDArray[np.float64] = self._batch.bind("qvel")
+        self.ctrl: NDArray[np.float64] = self._batch.bind("ctrl")
+
+    def reset(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
+        """Start all copies from the given state [N, nq], [N, nv]."""
+        self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self.qpos[:], self.qvel[:] = qpos, qvel
+        self._batch.forward()
+
+    def step(self, copies: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
+        """Advance the given copies, or all, by ``substeps`` under ``ctrl``.
+
+        Returns:
+            [N] bool: copies that went non-finite in this step. MuJoCo has reset them: what their
+            state says now has nothing to do with what they did.
+        """
+        before = self._faults()
+        with _quiet():
+            self._batch.step(copies, nstep=self.substeps)
+        return self._faults() > before
+
+    def expand(self, field: str) -> NDArray[np.float64]:
+        """Give every copy its own values of a model field; return them, live, as [N, ...]."""
+        values: NDArray[np.float64] = self._batch.expand(field)
+        return values
+
+    def set_constants(self) -> None:
+        """Recompute what the model derives from its fields, after writing to expanded ones."""
+        self._batch.set_const()
+
+    def _faults(self) -> NDArray[np.int64]:
+        counters: NDArray[np.int64] = self._batch.warning[:, _FAULTS, 1].sum(1)
+        return counters
+
+
+@runtime_checkable
+class HasPhysics(Protocol):
+    """An environment whose copies are MuJoCo's."""
+
+    physics: BatchPhysics
+
+
+def default_threads() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,185 @@
+"""Bandits and small Markov decision processes as tables; a bandit is the one-state case.
+
+Task parameters, for S states and A actions (arms):
+
+================ ============================= ============ ============================
+name             BernoulliBandit               GaussianBandit TabularMDP
+================ ============================= ============ ============================
+``reward_mean``  [S=1, A] ~ U[0, 1]            same         [S, A] ~ N(1, 1)
+``transition``   absent                        absent       [S, A, S]: P(.|s, a) ~ Dirichlet(1)
+================ ============================= ============ ============================
+
+Observation. The state, one-hot (S entries); a bandit's is the constant 1.
+
+Action. One of A.
+
+Reward. Bernoulli(mean) for the Bernoulli bandit, otherwise N(mean, 1). No unit.
+
+Horizon. A parameter. n pulls of a bandit are n episodes of length 1 for learners that adapt by
+gradients, or one episode of length n for learners with memory. The MDP runs for 10 steps. Never
+terminates: every episode ends by its time limit.
+
+Start. State 0.
+
+Score of a round: the total reward over its episodes, as in the tables of the papers.
+
+Source. Duan et al. 2016 (RL^2), sections 3.1 and 3.2.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metarl.checks import COUNT, check_fields
+from metarl.envs.task_lists import HELD_OUT, fresh
+from metarl.seeding import Streams
+from metarl.types import EnvSpec, Step, Tasks
+
+Reward: TypeAlias = Literal["bernoulli", "gaussian"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BernoulliBanditConfig:
+    """Arms that pay 1 with a hidden probability, else 0."""
+
+    num_arms: int = 5
+    """k, the number of arms."""
+    horizon: int = 1
+    """Pulls in one episode."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"num_arms": COUNT, "horizon": COUNT})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianBanditConfig(BernoulliBanditConfig):
+    """Arms that pay a hidden mean plus standard normal noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TabularMDPConfig:
+    """Random finite MDPs."""
+
+    num_states: int = 10
+    """S."""
+    num_actions: int = 5
+    """A."""
+    horizon: int = 10
+    """Steps in one episode."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"num_states": COUNT, "num_actions": COUNT, "horizon": COUNT})
+
+
+BERNOULLI_PRESETS: Mapping[str, BernoulliBanditConfig] = {
+    "rl2-2016": BernoulliBanditConfig(),
+    "rl2-2016-k10": BernoulliBanditConfig(num_arms=10),
+    "rl2-2016-k50": BernoulliBanditConfig(num_arms=50),
+}
+GAUSSIAN_PRESETS: Mapping[str, GaussianBanditConfig] = {"default": GaussianBanditConfig()}
+MDP_PRESETS: Mapping[str, TabularMDPConfig] = {"rl2-2016": TabularMDPConfig()}
+
+
+class RandomBandits:
+    """Bandits whose arms have means from U[0, 1], independently."""
+
+    num_held_out = None
+
+    def __init__(self, name: str, num_arms: int, device: str) -> None:
+        self._name, self._num_arms, self._device = name, num_arms, device
+
+    def sample(self, num_tasks: int, streams: Streams) -> Tasks:
+        """Draw K bandits."""
+        return fresh({"reward_mean": streams.uniform("mean", num_tasks, (1, self._num_arms))})
+
+    def held_out(self, num_tasks: int) -> Tasks:
+        """Return the first K bandits of the fixed stream."""
+        return self.sample(num_tasks, HELD_OUT.at(self._name)._replace(device=self._device))
+
+
+class RandomMDPs:
+    """MDPs with Dirichlet(1) transitions and reward means from N(1, 1)."""
+
+    num_held_out = None
+
+    def __init__(self, name: str, num_states: int, num_actions: int, device: str) -> None:
+        self._name, self._device = name, device
+        self._shape = (num_states, num_actions)
+
+    def sample(self, num_tasks: int, streams: Streams) -> Tasks:
+        """Draw K MDPs."""
+        uniform = streams.uniform("transition", num_tasks, (*self._shape, self._shape[0]))
+        # Standard exponentials divided by their sum are Dirichlet(1); log1p keeps 0 out of the log.
+        exponential = -torch.log1p(-uniform)
+        reward_mean = 1.0 + streams.normal("mean", num_tasks, self._shape)
+        transition = exponential / exponential.sum(-1, keepdim=True)
+        return fresh({"reward_mean": reward_mean, "transition": transition})
+
+    def held_out(self, num_tasks: int) -> Tasks:
+        """Return the first K MDPs of the fixed stream."""
+        return self.sample(num_tasks, HELD_OUT.at(self._name)._replace(device=self._device))
+
+
+class TabularEnv:
+    """E copies of each of K finite MDPs. Owns their states and the noise of the round."""
+
+    threads = 1
+
+    def __init__(self, spec: EnvSpec, reward: Reward, device: str) -> None:
+        self.spec = spec
+        self._reward, self._device = reward, device
+
+    def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
+        """Start E episodes of each task in state 0; return obs [K, E, S]."""
+        num_tasks, horizon = len(tasks.task_id), self.spec.horizon
+        parameter = {name: leaf.to(self._device) for name, leaf in tasks.parameter.items()}
+        self._reward_mean = parameter["reward_mean"]
+        transition = parameter.get("transition")
+        self._cumulative = None if transition is None else transition.cumsum(-1)
+        draw = streams.uniform if self._reward == "bernoulli" else streams.normal
+        self._reward_noise = draw("reward", num_tasks, (episodes, horizon)).to(self._device)
+        self._next_noise = streams.uniform("next state", num_tasks, (episodes, horizon))
+        self._next_noise = self._next_noise.to(self._device)
+        self._state = torch.zeros(num_tasks, episodes, dtype=torch.int64, device=self._device)
+        self._task = torch.arange(num_tasks, device=self._device)[:, None]
+        self._time = 0
+        return self._observe()
+
+    def step(self, action: Tensor, running: Tensor) -> Step:
+        """Apply actions [K, E] to the running copies."""
+        mean = self._reward_mean[self._task, self._state, action]
+        noise = self._reward_noise[:, :, self._time]
+        reward = (noise < mean).to(mean) if self._reward == "bernoulli" else mean + noise
+        if self._cumulative is not None:
+            cumulative = self._cumulative[self._task, self._state, action]
+            uniform = self._next_noise[:, :, self._time, None]
+            following = (uniform >= cumulative[..., :-1]).sum(-1)
+            self._state = torch.where(running, following, self._state)
+        self._time += 1
+        never = torch.zeros_like(running)
+        return Step(self._observe(), reward, terminated=never, faulty=never)
+
+    def _observe(self) -> Tensor:
+        one_hot = torch.nn.functional.one_hot(self._state, self.spec.observation_size)
+        return one_hot.to(torch.float32)
+
+
+def build_bandit(
+    name: str, config: BernoulliBanditConfig, device: str, _threads: int
+) -> tuple[RandomBandits, TabularEnv]:
+    """Build the distribution and the environment of either bandit."""
+    spec = EnvSpec(name, 1, config.num_arms, True, config.horizon, score_is_total=True)
+    reward: Reward = "gaussian" if isinstance(config, GaussianBanditConfig) else "bernoulli"
+    return RandomBandits(name, config.num_arms, device), TabularEnv(spec, reward, device)
+
+
+def build_mdp(
+    name: str, config: TabularMDPConfig, device: str, _threads: int
+) -> tuple[RandomMDPs, TabularEnv]:
+    """Build the distribution and the environment of the random MDPs."""
+    states, actions = config.num_states, config.num_actions
+    spec = EnvSpec(name, states, actions, True, config.horizon, score_is_total=True)
+    return RandomMDPs(name, states, actions, device), TabularEnv(spec, "gaussian", device)

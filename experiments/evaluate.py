@@ -1,0 +1,158 @@
+"""Evaluation of a run on held-out tasks, beside the floors that it must clear."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from metarl import agents
+from metarl.agents.references import RandomConfig
+from metarl.checkpoint import Checkpoint, latest_checkpoint, write_json
+from metarl.checks import COUNT, COUNT_OR_ZERO, InputError, check_fields
+from metarl.evaluation import EvaluationConfig, adaptation_curve
+from metarl.experiments.experiment import Experiment, Parts, build, from_dict
+from metarl.experiments.figures import adaptation_figure
+from metarl.protocols import Algorithm
+from metarl.runs import read_config
+from metarl.seeding import Streams
+from metarl.statistics import CurveSummary, summarise_curve
+from metarl.types import EnvSpec
+
+_STREAMS = Streams(seed=0, path=("evaluation",))
+"""The same for every run, so that agents meet the same starts and the same noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """How much of the held-out tasks, and how far."""
+
+    adaptations: int = 3
+    """Adaptation steps on each task."""
+    tasks: int = 40
+    """Held-out tasks."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"adaptations": COUNT_OR_ZERO, "tasks": COUNT})
+
+
+class Curve(NamedTuple):
+    """Scores of one agent on every task after every adaptation, and their summary."""
+
+    per_task: Tensor
+    """[K, N + 1]."""
+    summary: CurveSummary
+
+
+def load_run(folder: Path, warn: Console) -> tuple[Experiment, Parts, Checkpoint]:
+    """Rebuild a run's experiment and its agent from the newest good checkpoint.
+
+    Raises:
+        ValueError: the folder holds no run, or no good checkpoint.
+    """
+    experiment = from_dict(read_config(folder), folder / "config.yaml")
+    checkpoint = latest_checkpoint(
+        folder / "checkpoints", lambda text: warn.print(f"warning: {text}")
+    )
+    if checkpoint is None:
+        raise InputError([f"{folder} holds a run without any checkpoint yet"])
+    parts = build(experiment)
+    parts.agent.load_state_dict(checkpoint.tensors)
+    return experiment, parts, checkpoint
+
+
+def evaluate(
+    experiment: Experiment, parts: Parts, agent: Algorithm, request: EvaluationRequest
+) -> Curve:
+    """Score any agent on the held-out tasks of an experiment, with its number of episodes."""
+    config = EvaluationConfig(
+        episodes=experiment.episodes,
+        adaptations=request.adaptations,
+        tasks_at_once=max(1, 20_000 // experiment.episodes),
+    )
+    streams = _STREAMS._replace(device=experiment.device)
+    tasks = parts.distribution.held_out(request.tasks)
+    scores = adaptation_curve(agent, parts.env, tasks, config, streams)
+    summary = summarise_curve(scores.double().numpy()[None], np.random.default_rng(0))
+    return Curve(scores, summary)
+
+
+def floors(experiment: Experiment, parts: Parts, request: EvaluationRequest) -> dict[str, Curve]:
+    """Score what learned nothing: random actions, and fresh weights under the same adaptation."""
+    random = agents.build("random", parts.env.spec, RandomConfig(), device=experiment.device)
+    fresh = build(experiment).agent
+    return {
+        "random policy": evaluate(experiment, parts, random, request),
+        "untrained, adapted": evaluate(experiment, parts, fresh, request),
+    }
+
+
+def as_json(experiment: Experiment, iteration: int, curve: Curve) -> dict[str, object]:
+    """Return a curve as the object that ``metarl evaluate --json`` prints."""
+    summary = curve.summary
+    return {
+        "preset": experiment.preset,
+        "iteration": iteration,
+        "adaptations": list(range(curve.per_task.shape[1])),
+        "mean": list(summary.mean),
+        "iqm": list(summary.iqm),
+        "ci_low": list(summary.ci_low),
+        "ci_high": list(summary.ci_high),
+        "per_task": curve.per_task.tolist(),
+    }
+
+
+def report(
+    experiment: Experiment, parts: Parts, iteration: int, request: EvaluationRequest, folder: Path
+) -> tuple[dict[str, Curve], Path]:
+    """Evaluate an agent beside its floors; leave JSON and a PNG in the run's ``eval`` folder."""
+    curves = {experiment.preset: evaluate(experiment, parts, parts.agent, request)}
+    curves |= floors(experiment, parts, request)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"{iteration:06d}_tasks{request.tasks}_adaptations{request.adaptations}"
+    content = as_json(experiment, iteration, curves[experiment.preset]) | {
+        "episodes": experiment.episodes,
+        "score": score_label(parts.env.spec),
+        "interval": "95% bootstrap of the IQM over tasks",
+        "references": {
+            name: as_json(experiment, 0, curve)
+            for name, curve in curves.items()
+            if name != experiment.preset
+        },
+    }
+    write_json(stem.with_suffix(".json"), content)
+    picture = stem.with_suffix(".png")
+    title = f"{experiment.preset}, {iteration} meta-iterations, {request.tasks} held-out tasks"
+    summaries = {name: curve.summary for name, curve in curves.items()}
+    adaptation_figure(picture, title, summaries, score_label(parts.env.spec))
+    return curves, picture
+
+
+def print_curves(curves: dict[str, Curve], spec: EnvSpec, console: Console) -> None:
+    """Print adaptation curves as a table: mean, and IQM with its interval."""
+    table = Table(title=f"{score_label(spec)} on held-out tasks, after n adaptation steps")
+    table.add_column("agent")
+    table.add_column("n", justify="right")
+    table.add_column("mean", justify="right")
+    table.add_column("IQM [95% interval over tasks]", justify="right")
+    for name, curve in curves.items():
+        rows = zip(*curve.summary, strict=True)
+        for number, (mean, iqm, low, high) in enumerate(rows):
+            label = name if number == 0 else ""
+            table.add_row(label, str(number), f"{mean:.2f}", f"{iqm:.2f} [{low:.2f}, {high:.2f}]")
+        table.add_section()
+    console.print(table)
+
+
+def score_label(spec: EnvSpec) -> str:
+    """Say what a score is."""
+    return "total reward of a round" if spec.score_is_total else "mean return of an episode"
+
+
+def capped(request: EvaluationRequest, parts: Parts) -> EvaluationRequest:
+    """Ask for no more tasks than the held-out list has."""
+    available = parts.distribution.num_held_out
+    return request if available is None else replace(request, tasks=min(request.tasks, available))

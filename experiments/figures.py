@@ -1,0 +1,182 @@
+"""Figures of a report: adaptation curves and learning curves, as files.
+
+matplotlib is imported when a figure is drawn, and used without pyplot: no state, no window.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.statistics import CurveSummary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; the agent has the strongest.
+_AGENT = "#0072B2"
+_FLOORS = (("#6b6b6b", (0, (5, 2))), ("#D55E00", (0, (1, 1.5))), ("#009E73", (0, (6, 2, 1, 2))))
+_SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
+_INK = "#333333"
+_SIZE = (6.4, 4.2)
+_DPI = 150
+_SMOOTHED_OVER = 60
+_FEW_POINTS = 3
+
+
+def adaptation_figure(
+    path: Path, title: str, curves: Mapping[str, CurveSummary], score_label: str
+) -> None:
+    """Draw score against gradient steps: the IQM of each curve with its 95% interval as a band.
+
+    The first curve is the agent; the others are what it is measured against and stay in the
+    background. The suffix of ``path`` decides the format.
+
+    Raises:
+        ValueError: there is no curve.
+    """
+    if not curves:
+        raise ValueError("adaptation_figure: no curve to draw")
+    figure, axes = _blank(title)
+    for place, (name, curve) in enumerate(curves.items()):
+        _draw_curve(axes, f"{name}: {_ends(curve.iqm)}", curve, place)
+    longest = max(len(curve.iqm) for curve in curves.values())
+    axes.set_xticks(np.arange(0, longest, max(1, -(-longest // 12))))
+    axes.set_xlabel("gradient steps on the task")
+    axes.set_ylabel(score_label)
+    _legend(axes, "IQM, first to last step (band: 95% interval)")
+    _save(figure, path)
+
+
+def learning_figure(
+    path: Path,
+    title: str,
+    iterations: Sequence[int],
+    env_steps: Sequence[int],
+    series: Mapping[str, Sequence[float]],
+) -> None:
+    """Draw named series against env steps, with the meta-iterations along the top.
+
+    Raw values are faint; over them lies their moving average. NaN leaves a gap in the raw line.
+    The order of colours suits (before adaptation, after adaptation). The suffix of ``path`` decides
+    the format.
+
+    Raises:
+        ValueError: there is no point, or a series has another length than ``env_steps``.
+    """
+    lengths = {"iterations": len(iterations), **{name: len(v) for name, v in series.items()}}
+    for name, length in lengths.items():
+        if length != len(env_steps) or length == 0:
+            raise ValueError(
+                f"learning_figure: {name} has {length} points, env_steps has {len(env_steps)}"
+            )
+    figure, axes = _blank(title)
+    scale, unit = (1e6, "millions") if max(env_steps) >= 2e5 else (1e3, "thousands")
+    x = np.asarray(env_steps, dtype=np.float64) / scale
+    marker = "o" if len(x) < _FEW_POINTS else ""
+    for place, (name, values) in enumerate(series.items()):
+        colour = _SERIES[place % len(_SERIES)]
+        raw = np.asarray(values, dtype=np.float64)
+        axes.plot(x, raw, color=colour, alpha=0.3, linewidth=0.8, zorder=2)
+        smooth = _moving_average(raw, 1 + 2 * (len(raw) // _SMOOTHED_OVER))
+        axes.plot(x, smooth, color=colour, linewidth=2.0, marker=marker, label=name, zorder=3)
+    axes.set_xlabel(f"environment steps ({unit}), adaptation included")
+    axes.set_ylabel("return")
+    _iterations_on_top(axes, np.asarray(iterations, dtype=np.float64), x)
+    _legend(axes, None)
+    _save(figure, path)
+
+
+def _blank(title: str) -> "tuple[Figure, Axes]":
+    """Return a figure with one plain pair of axes."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11, color=_INK, loc="left", pad=10)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#999999")
+    axes.tick_params(colors=_INK, labelsize=9, length=3, color="#999999")
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+    axes.margins(x=0.03)
+    return figure, axes
+
+
+def _draw_curve(axes: "Axes", label: str, curve: CurveSummary, place: int) -> None:
+    """Draw one adaptation curve: the one at place 0 in front and strong."""
+    strong = place == 0
+    colour, dashes = (_AGENT, "-") if strong else _FLOORS[(place - 1) % len(_FLOORS)]
+    steps = np.arange(len(curve.iqm))
+    alpha, depth = (0.22, 2) if strong else (0.12, 1)
+    axes.fill_between(
+        steps, curve.ci_low, curve.ci_high, color=colour, alpha=alpha, linewidth=0, zorder=depth
+    )
+    axes.plot(
+        steps,
+        curve.iqm,
+        color=colour,
+        linestyle=dashes,
+        linewidth=2.2 if strong else 1.4,
+        marker="o",
+        markersize=5 if strong else 3.5,
+        label=label,
+        zorder=depth + 2,
+    )
+
+
+def _iterations_on_top(
+    axes: "Axes", iterations: NDArray[np.float64], x: NDArray[np.float64]
+) -> None:
+    """Label the upper edge with round meta-iterations at the x where they ended."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    low, high = iterations.min(), iterations.max()
+    rounds = MaxNLocator(nbins=6, integer=True).tick_values(low, high)
+    rounds = rounds[(rounds >= low) & (rounds <= high)]
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(np.interp(rounds, iterations, x), [f"{value:.0f}" for value in rounds])
+    top.set_xlabel("meta-iterations", fontsize=8, color="#777777")
+    top.tick_params(labelsize=8, length=2, colors="#777777")
+    top.spines["top"].set_visible(False)
+
+
+def _moving_average(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Centred mean of the finite values in an odd ``width`` of places; NaN where there is none."""
+    known = np.isfinite(values)
+    window = np.ones(width)
+    total = np.convolve(np.where(known, values, 0.0), window, mode="same")
+    number = np.convolve(known.astype(np.float64), window, mode="same")
+    return np.where(number > 0, total / np.maximum(number, 1.0), np.nan)
+
+
+def _ends(values: Sequence[float]) -> str:
+    """Return "first → last" with as many decimals as the larger one deserves."""
+    first, last = values[0], values[-1]
+    decimals = 1 if max(abs(first), abs(last)) >= 10 else 2
+    return f"{first:.{decimals}f} → {last:.{decimals}f}".replace("-", "−")
+
+
+def _legend(axes: "Axes", title: str | None) -> None:
+    legend = axes.legend(
+        title=title,
+        fontsize=9,
+        title_fontsize=8,
+        alignment="left",
+        framealpha=0.85,
+        edgecolor="none",
+        labelcolor=_INK,
+    )
+    legend.get_title().set_color("#777777")
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=_DPI)

@@ -1,0 +1,96 @@
+"""The inner loop that gradient-based meta-learners share: a policy-gradient step for each task."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.func import grad, vmap
+
+from metarl import baselines, trees
+from metarl.checks import NON_NEGATIVE, POSITIVE, UNIT, check_fields, fault_in_choice
+from metarl.objectives import OBJECTIVES, InnerObjective
+from metarl.policies import Policy
+from metarl.returns import generalised_advantages, standardise
+from metarl.types import Params, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdvantageConfig:
+    """How rewards become advantages, in the inner and in the outer loop."""
+
+    discount: float = 0.99
+    """gamma."""
+    gae_lambda: float = 1.0
+    """lambda of generalised advantage estimation."""
+    baseline_ridge: float = 1e-5
+    """Regularisation of the linear baseline, refitted for every task and round."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, {"discount": UNIT, "gae_lambda": UNIT, "baseline_ridge": POSITIVE})
+
+
+class Lesson(NamedTuple):
+    """What an objective needs of a round; without K inside ``vmap``."""
+
+    obs: Tensor
+    """[K, E, T, O]."""
+    action: Tensor
+    """[K, E, T, A], or [K, E, T] int64 when discrete."""
+    log_prob: Tensor
+    """[K, E, T] nats, under the policy that acted."""
+    advantage: Tensor
+    """[K, E, T], standardised within each task."""
+    mask: Tensor
+    """[K, E, T] bool."""
+
+
+def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:
+    """Estimate advantages with a baseline fitted to this very round, standardised per task."""
+    value = baselines.linear_values(batch, config.discount, config.baseline_ridge)
+    advantage = generalised_advantages(
+        batch.reward, value, batch.terminated, batch.mask, config.discount, config.gae_lambda
+    )
+    return Lesson(
+        obs=batch.obs[:, :, :-1],
+        action=batch.action,
+        log_prob=batch.log_prob,
+        advantage=standardise(advantage, batch.mask),
+        mask=batch.mask,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerConfig:
+    """One step of adaptation."""
+
+    inner_lr: float = 0.1
+    """Step size of one adaptation."""
+    inner_objective: InnerObjective = "log_likelihood"
+    """What an adaptation raises: as published for MAML, or the low-variance curvature ratio."""
+    first_order: bool = False
+    """Treat the gradient of an adaptation as a constant in the meta-gradient."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            {"inner_lr": NON_NEGATIVE},
+            fault_in_choice(self, "inner_objective", OBJECTIVES),
+        )
+
+
+def gradient_step(policy: Policy, params: Params, lesson: Lesson, config: InnerConfig) -> Params:
+    """Take one policy-gradient step in one task: theta' = theta + alpha grad J(theta)."""
+
+    def loss(weights: Params) -> Tensor:
+        log_prob = policy.distribution(weights, lesson.obs).log_prob(lesson.action)
+        objective = OBJECTIVES[config.inner_objective]
+        return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)
+
+    start = trees.detach(params) if config.first_order else params
+    return trees.sgd_step(params, grad(loss)(start), config.inner_lr)
+
+
+def adapt_stacked(policy: Policy, stacked: Params, lesson: Lesson, config: InnerConfig) -> Params:
+    """Take one policy-gradient step in each of K tasks, with weights [K, ...] of their own."""
+    adapted: Params = vmap(lambda p, one: gradient_step(policy, p, one, config))(stacked, lesson)
+    return adapted

@@ -1,0 +1,40 @@
+"""A baseline refitted to every round of every task: ridge regression on features of time."""
+
+import torch
+from torch import Tensor
+
+from metarl.returns import discounted_sums
+from metarl.types import Trajectories
+
+
+def time_features(obs: Tensor) -> Tensor:
+    """Features of obs [..., T, O]: obs, its square, powers 1 to 3 of time and a constant.
+
+    Observations are clipped to +-10 and time is counted in hundreds of steps (Duan et al. 2016,
+    supplementary section 2); returns [..., T, 2 O + 4] float64.
+    """
+    clipped = obs.double().clamp(-10.0, 10.0)
+    time = torch.arange(obs.shape[-2], device=obs.device, dtype=torch.float64) / 100.0
+    powers = torch.stack((time, time**2, time**3, torch.ones_like(time)), dim=-1)
+    return torch.cat((clipped, clipped**2, powers.expand(*obs.shape[:-1], 4)), dim=-1)
+
+
+def linear_values(batch: Trajectories, discount: float, ridge: float) -> Tensor:
+    """Fit each task's discounted returns by ridge regression and evaluate the fit everywhere.
+
+    The target is what was collected until the episode's end, so the value of the observation at
+    the time limit is the fit's extrapolation by one step. All K normal equations are solved in one
+    call, in float64: squared observations make them ill-conditioned.
+
+    Returns:
+        Values [K, E, T+1] float32.
+    """
+    features = time_features(batch.obs)
+    inputs = features[:, :, :-1] * batch.mask[..., None]
+    inputs = inputs.flatten(1, 2)
+    target = discounted_sums(batch.reward.double() * batch.mask, discount).flatten(1, 2)
+    gram = inputs.mT @ inputs
+    gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
+    weights: Tensor = torch.linalg.solve(gram, inputs.mT @ target[..., None])
+    values = (features.flatten(1, 2) @ weights).reshape(batch.obs.shape[:-1])
+    return values.to(batch.reward.dtype)

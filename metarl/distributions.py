@@ -1,0 +1,91 @@
+"""Action distributions as NamedTuples, which pass through ``vmap`` as objects cannot.
+
+Both have the same methods, so that objectives and the trust region need not know which one they
+hold. ``fisher_product`` multiplies a tangent of the parameters by the Fisher information at the
+parameters: the Hessian of KL(p || q) with respect to q's parameters at q = p.
+"""
+
+import math
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class DiagGaussian(NamedTuple):
+    """A Gaussian with independent entries; action [..., A]."""
+
+    mean: Tensor
+    """[..., A]."""
+    log_std: Tensor
+    """[..., A], natural logarithm of the standard deviation."""
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Turn standard normal noise [..., A] into an action [..., A]."""
+        return self.mean + self.log_std.exp() * noise
+
+    def mode(self) -> Tensor:
+        """Return the most likely action [..., A]."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log density [...] in nats, summed over the entries of the action."""
+        scaled = (action - self.mean) * torch.exp(-self.log_std)
+        return -(0.5 * scaled * scaled + self.log_std + _LOG_SQRT_2PI).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """Return the differential entropy [...] in nats."""
+        return (self.log_std + 0.5 + _LOG_SQRT_2PI).sum(-1)
+
+    def kl(self, other: "DiagGaussian") -> Tensor:
+        """Return KL(self || other) [...] in nats, summed over the entries of the action."""
+        ratio = torch.exp(2.0 * (self.log_std - other.log_std))
+        shift = (self.mean - other.mean) * torch.exp(-other.log_std)
+        return (other.log_std - self.log_std + 0.5 * (ratio + shift * shift - 1.0)).sum(-1)
+
+    def fisher_product(self, tangent: "DiagGaussian") -> "DiagGaussian":
+        """Multiply a tangent by the Fisher information diag(1 / std^2, 2)."""
+        return DiagGaussian(tangent.mean * torch.exp(-2.0 * self.log_std), 2.0 * tangent.log_std)
+
+
+class Categorical(NamedTuple):
+    """One of A choices; action [...] int64."""
+
+    logits: Tensor
+    """[..., A], log probabilities up to a constant."""
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Turn uniform noise [...] into a choice [...] by the inverse distribution function."""
+        cumulative = torch.softmax(self.logits, -1).cumsum(-1)
+        # Rounding may leave the last entry below 1: without it no noise can pass the last choice.
+        return (noise[..., None] >= cumulative[..., :-1]).sum(-1)
+
+    def mode(self) -> Tensor:
+        """Return the most likely choice [...]."""
+        return self.logits.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log probability [...] in nats."""
+        log_probs = torch.log_softmax(self.logits, -1)
+        return log_probs.gather(-1, action[..., None]).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """Return the entropy [...] in nats."""
+        log_probs = torch.log_softmax(self.logits, -1)
+        return -(log_probs.exp() * log_probs).sum(-1)
+
+    def kl(self, other: "Categorical") -> Tensor:
+        """Return KL(self || other) [...] in nats."""
+        own, others = torch.log_softmax(self.logits, -1), torch.log_softmax(other.logits, -1)
+        return (own.exp() * (own - others)).sum(-1)
+
+    def fisher_product(self, tangent: "Categorical") -> "Categorical":
+        """Multiply a tangent by the Fisher information diag(p) - p p^T."""
+        probs = torch.softmax(self.logits, -1)
+        mean = (probs * tangent.logits).sum(-1, keepdim=True)
+        return Categorical(probs * (tangent.logits - mean))
+
+
+Distribution: TypeAlias = DiagGaussian | Categorical

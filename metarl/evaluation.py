@@ -1,0 +1,85 @@
+"""Adaptation curves on held-out tasks: the one evaluator of every agent."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
+from metarl.protocols import Algorithm, VectorTaskEnv
+from metarl.sampler import collect, scores
+from metarl.seeding import Streams
+from metarl.types import Tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How each held-out task is explored."""
+
+    episodes: int = 20
+    """E, episodes of each task in each round."""
+    adaptations: int = 3
+    """N, adaptation steps."""
+    tasks_at_once: int = 40
+    """Blocks of this many tasks bound the memory; results do not depend on it."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self, {"episodes": COUNT, "adaptations": COUNT_OR_ZERO, "tasks_at_once": COUNT}
+        )
+
+
+def adaptation_curve(
+    agent: Algorithm,
+    env: VectorTaskEnv,
+    tasks: Tasks,
+    config: EvaluationConfig,
+    streams: Streams,
+) -> Tensor:
+    """Score an agent on each task after 0, 1, ..., N adaptations, starting each task from nothing.
+
+    Every task is explored with E episodes, which give the score after i adaptations and, as in
+    training, the data of adaptation i + 1. The policy that a score belongs to was thus never fitted
+    to the episodes that are scored. Every started episode counts. Only ``begin``, ``act`` and
+    ``adapt`` of the agent are called.
+
+    Returns:
+        Scores [K, N + 1] on the CPU, as ``sampler.scores`` defines them.
+    """
+    starts = range(0, len(tasks.task_id), config.tasks_at_once)
+    blocks = [
+        _curve_of_block(
+            agent,
+            env,
+            take(tasks, first, first + config.tasks_at_once),
+            config,
+            streams.from_task(first),
+        )
+        for first in starts
+    ]
+    return torch.cat(blocks)
+
+
+def take(tasks: Tasks, start: int, stop: int) -> Tasks:
+    """Return the tasks in places ``start`` to ``stop`` - 1."""
+    leaves = tasks.parameter.items()
+    return Tasks(tasks.task_id[start:stop], {name: leaf[start:stop] for name, leaf in leaves})
+
+
+def _curve_of_block(
+    agent: Algorithm,
+    env: VectorTaskEnv,
+    tasks: Tasks,
+    config: EvaluationConfig,
+    streams: Streams,
+) -> Tensor:
+    adapted = agent.begin(len(tasks.task_id), config.episodes)
+    columns = []
+    for number in range(config.adaptations + 1):
+        here = streams.at("round", number)
+        batch, adapted = collect(env, tasks, agent, adapted, config.episodes, here)
+        columns.append(scores(batch, env.spec).cpu())
+        if number < config.adaptations:
+            with torch.no_grad():
+                adapted = agent.adapt(adapted, batch)
+    return torch.stack(columns, 1)

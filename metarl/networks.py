@@ -1,0 +1,37 @@
+"""Networks as functions of their weights."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metarl.seeding import Streams
+from metarl.types import Params
+
+Activation: TypeAlias = Literal["tanh", "relu"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
+
+
+def init_mlp(sizes: Sequence[int], streams: Streams) -> Params:
+    """Draw the weights of a multilayer perceptron with layers of the given sizes.
+
+    Weights [in, out] are Glorot uniform (Glorot and Bengio 2010, equation 16), biases 0.
+    """
+    params: Params = {}
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        limit = (6.0 / (fan_in + fan_out)) ** 0.5
+        uniform = streams.uniform(f"layer{layer}", 1, (fan_in, fan_out))[0]
+        params[f"layer{layer}.weight"] = (2.0 * uniform - 1.0) * limit
+        params[f"layer{layer}.bias"] = torch.zeros(fan_out, device=uniform.device)
+    return params
+
+
+def mlp(params: Params, x: Tensor, num_layers: int, activation: Activation) -> Tensor:
+    """Apply a multilayer perceptron to x [..., in]; the last layer is linear."""
+    for layer in range(num_layers):
+        if layer:
+            x = ACTIVATIONS[activation](x)
+        x = x @ params[f"layer{layer}.weight"] + params[f"layer{layer}.bias"]
+    return x

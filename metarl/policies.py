@@ -1,0 +1,107 @@
+"""Policies as functions of (params, obs): they describe a network and hold no weights."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from metarl import networks
+from metarl.checks import POSITIVE, check_fields, fault_in_choice
+from metarl.distributions import Categorical, DiagGaussian, Distribution
+from metarl.seeding import Streams
+from metarl.types import Acted, Adapted, EnvSpec, Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """The policy network."""
+
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer."""
+    activation: networks.Activation = "tanh"
+    """Nonlinearity after each hidden layer."""
+    init_std: float = 1.0
+    """Standard deviation of a continuous action before training, the same in every state."""
+    min_std: float = 1e-6
+    """Floor of that standard deviation."""
+
+    def __post_init__(self) -> None:
+        sizes_are_counts = all(isinstance(n, int) and n >= 1 for n in self.hidden_sizes)
+        check_fields(
+            self,
+            {"init_std": POSITIVE, "min_std": POSITIVE},
+            fault_in_choice(self, "activation", networks.ACTIVATIONS),
+            None
+            if sizes_are_counts
+            else f"PolicyConfig.hidden_sizes must be whole numbers >= 1, got {self.hidden_sizes!r}",
+        )
+
+
+class Policy(Protocol):
+    """A family of action distributions, indexed by weights and observations."""
+
+    def init(self, streams: Streams) -> Params:
+        """Draw fresh weights."""
+        ...
+
+    def distribution(self, params: Params, obs: Tensor) -> Distribution:
+        """Return the distribution of actions at obs [..., O] for one set of weights."""
+        ...
+
+
+class GaussianPolicy(NamedTuple):
+    """A Gaussian: its mean is a network of the observation, its std a weight of its own."""
+
+    layer_sizes: tuple[int, ...]
+    config: PolicyConfig
+
+    def init(self, streams: Streams) -> Params:
+        """Draw fresh weights: the network's, and ``log_std`` [A]."""
+        params = networks.init_mlp(self.layer_sizes, streams)
+        log_std = torch.full((self.layer_sizes[-1],), math.log(self.config.init_std))
+        return params | {"log_std": log_std.to(streams.device)}
+
+    def distribution(self, params: Params, obs: Tensor) -> DiagGaussian:
+        """Return the Gaussian at obs [..., O], with mean and log_std [..., A]."""
+        num_layers = len(self.layer_sizes) - 1
+        mean = networks.mlp(params, obs, num_layers, self.config.activation)
+        log_std = params["log_std"].clamp(min=math.log(self.config.min_std))
+        return DiagGaussian(mean, log_std.expand_as(mean))
+
+
+class CategoricalPolicy(NamedTuple):
+    """A choice among A whose logits are a network of the observation."""
+
+    layer_sizes: tuple[int, ...]
+    config: PolicyConfig
+
+    def init(self, streams: Streams) -> Params:
+        """Draw fresh weights."""
+        return networks.init_mlp(self.layer_sizes, streams)
+
+    def distribution(self, params: Params, obs: Tensor) -> Categorical:
+        """Return the categorical distribution at obs [..., O], with logits [..., A]."""
+        num_layers = len(self.layer_sizes) - 1
+        return Categorical(networks.mlp(params, obs, num_layers, self.config.activation))
+
+
+def build_policy(spec: EnvSpec, config: PolicyConfig) -> Policy:
+    """Return the policy that fits an environment's observations and actions."""
+    sizes = (spec.observation_size, *config.hidden_sizes, spec.action_size)
+    return CategoricalPolicy(sizes, config) if spec.discrete else GaussianPolicy(sizes, config)
+
+
+def act_stacked(policy: Policy, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
+    """Act in K tasks with weights of their own: obs [K, E, O] and noise to actions [K, E, ...]."""
+    distribution = stacked_distribution(policy, adapted, obs)
+    action = distribution.sample(noise)
+    return Acted(action, distribution.log_prob(action), adapted)
+
+
+def stacked_distribution(policy: Policy, stacked: Params, obs: Tensor) -> Distribution:
+    """Return the distributions of K tasks with weights of their own at obs [K, ..., O]."""
+    distribution: Distribution = vmap(policy.distribution)(stacked, obs)
+    return distribution

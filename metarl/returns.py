@@ -1,0 +1,62 @@
+"""Returns and advantages on masked tensors [..., T], without a loop over time.
+
+A discounted sum over the future is a product with the triangular matrix of powers of the discount,
+so every function here is one matrix product. Masks are true up to an episode's last step.
+"""
+
+import torch
+from torch import Tensor
+
+
+def discounted_sums(x: Tensor, discount: float) -> Tensor:
+    """Return y_t = sum_{s >= t} discount^(s-t) x_s for x [..., T]."""
+    horizon = x.shape[-1]
+    time = torch.arange(horizon, device=x.device)
+    ahead = time[:, None] - time[None, :]
+    powers = torch.where(ahead >= 0, float(discount) ** ahead.clamp(min=0).to(x.dtype), 0.0)
+    return x @ powers.to(x.dtype)
+
+
+def generalised_advantages(
+    reward: Tensor,
+    value: Tensor,
+    terminated: Tensor,
+    mask: Tensor,
+    discount: float,
+    gae_lambda: float,
+) -> Tensor:
+    """Generalised advantage estimates (Schulman et al. 2016, equations 11 and 16).
+
+    Where the MDP ended the value of what follows is 0; where only the time was up it is
+    bootstrapped from ``value``. Steps after the end take no part and come out as 0.
+
+    Args:
+        reward: [..., T].
+        value: [..., T+1], also of the observation after the last step.
+        terminated: [..., T] bool.
+        mask: [..., T] bool.
+        discount: gamma.
+        gae_lambda: lambda.
+
+    Returns:
+        Advantages [..., T].
+    """
+    next_value = torch.where(terminated, 0.0, value[..., 1:])
+    error = torch.where(mask, reward + discount * next_value - value[..., :-1], 0.0)
+    return discounted_sums(error, discount * gae_lambda) * mask
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Average x [..., E, T] over the steps of one task where the mask is on; 0 where none is."""
+    total = torch.where(mask, x, 0.0).sum((-2, -1))
+    return total / mask.sum((-2, -1)).clamp(min=1)
+
+
+def standardise(x: Tensor, mask: Tensor) -> Tensor:
+    """Shift and scale x [..., E, T] to mean 0 and standard deviation 1 within each task.
+
+    Only steps under the mask count, and only they come out different from 0.
+    """
+    mean = masked_mean(x, mask)[..., None, None]
+    variance = masked_mean((x - mean) ** 2, mask)[..., None, None]
+    return torch.where(mask, (x - mean) / (variance.sqrt() + 1e-8), 0.0)

@@ -1,0 +1,62 @@
+"""Arithmetic on dicts of tensors: the weights of a policy, or one such set for each of K tasks."""
+
+import torch
+from torch import Tensor
+
+from metarl.checks import InputError
+from metarl.types import Params
+
+
+def stack(params: Params, num_tasks: int) -> Params:
+    """Give each of K tasks the same weights: every leaf [...] becomes a view [K, ...]."""
+    return {name: leaf.expand(num_tasks, *leaf.shape) for name, leaf in params.items()}
+
+
+def mean_over_tasks(stacked: Params) -> Params:
+    """Average stacked weights [K, ...] over their tasks."""
+    return {name: leaf.mean(0) for name, leaf in stacked.items()}
+
+
+def sgd_step(params: Params, gradient: Params, step_size: float) -> Params:
+    """Take one step of gradient descent."""
+    return {name: leaf - step_size * gradient[name] for name, leaf in params.items()}
+
+
+def detach(params: Params) -> Params:
+    """Cut the weights from the graph that made them."""
+    return {name: leaf.detach() for name, leaf in params.items()}
+
+
+def flatten(params: Params) -> Tensor:
+    """Lay all leaves end to end, as one vector [P]."""
+    return torch.cat([leaf.reshape(-1) for leaf in params.values()])
+
+
+def unflatten(flat: Tensor, like: Params) -> Params:
+    """Cut a vector [P] back into leaves with the names and shapes of ``like``."""
+    pieces = torch.split(flat, [leaf.numel() for leaf in like.values()])
+    return {
+        name: piece.view(leaf.shape)
+        for (name, leaf), piece in zip(like.items(), pieces, strict=True)
+    }
+
+
+def take_over(current: Params, state: Params, owner: str) -> Params:
+    """Return ``state`` in the dtype and place of ``current``, which it must match leaf by leaf.
+
+    Raises:
+        ValueError: a leaf is missing, unknown or of another shape; the message names it.
+    """
+    names = {*current, *state}
+    wrong = [
+        f"{owner}: {name!r} should be {_shape(current, name)}, got {_shape(state, name)}"
+        for name in sorted(names)
+        if _shape(current, name) != _shape(state, name)
+    ]
+    if wrong:
+        raise InputError(wrong)
+    return {name: state[name].to(leaf).clone() for name, leaf in current.items()}
+
+
+def _shape(params: Params, name: str) -> str:
+    return str(list(params[name].shape)) if name in params else "absent"
