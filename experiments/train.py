@@ -205,7 +205,6 @@ def _finish(progress: Progress, console: Console) -> None:
     }
     iterations = [int(row["iteration"]) for row in rows]
     env_steps = [int(row["env_steps"]) for row in rows]
-    if rows:
-        learning_figure(learning, experiment.preset, iterations, env_steps, series)
+    learning_figure(learning, experiment.preset, iterations, env_steps, series)
     run.mark_done({"iteration": progress.iteration, "env_steps": progress.env_steps})
     console.print(f"run: {run.path}\nadaptation curve: {picture}\nlearning curve: {learning}")

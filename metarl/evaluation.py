@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
 from metarl.protocols import Algorithm, VectorTaskEnv
-from metarl.sampler import collect, scores
+from metarl.sampler import adaptation_rounds, scores
 from metarl.seeding import Streams
 from metarl.types import Tasks
 
@@ -73,13 +73,5 @@ def _curve_of_block(
     config: EvaluationConfig,
     streams: Streams,
 ) -> Tensor:
-    adapted = agent.begin(len(tasks.task_id), config.episodes)
-    columns = []
-    for number in range(config.adaptations + 1):
-        here = streams.at("round", number)
-        batch, adapted = collect(env, tasks, agent, adapted, config.episodes, here)
-        columns.append(scores(batch, env.spec).cpu())
-        if number < config.adaptations:
-            with torch.no_grad():
-                adapted = agent.adapt(adapted, batch)
-    return torch.stack(columns, 1)
+    rounds = adaptation_rounds(env, tasks, agent, config.episodes, config.adaptations, streams)
+    return torch.stack([scores(batch, env.spec).cpu() for batch, _ in rounds], 1)

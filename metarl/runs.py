@@ -44,10 +44,7 @@ class RunLockedError(RuntimeError):
 
 
 def config_id(config: Config, free: Collection[str]) -> str:
-    """Return 8 hex digits that name a configuration.
-
-    ``free`` are the top-level keys that may change between two sittings of one run.
-    """
+    """Return 8 hex digits that name a configuration, save for the top-level keys in ``free``."""
     fixed = {key: value for key, value in config.items() if key not in free}
     text = json.dumps(fixed, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -92,8 +89,8 @@ def read_config(path: Path) -> Config:
     """Read the configuration of the run in the folder ``path``.
 
     Raises:
-        FileNotFoundError: it is not a run folder.
-        ValueError: its ``config.yaml`` is too long, is not plain YAML, or not a mapping.
+        RunConflictError: it is not a run folder, or its ``config.yaml`` is too long, is not plain
+            YAML, or not a mapping.
     """
     file = path / _CONFIG
     if not file.is_file():
@@ -104,19 +101,22 @@ def read_config(path: Path) -> Config:
     with file.open("rb") as stream:
         data = stream.read(_LONGEST_CONFIG + 1)
     if len(data) > _LONGEST_CONFIG:
-        raise ValueError(f"{file}: longer than {_LONGEST_CONFIG} bytes")
+        raise RunConflictError(f"{file}: longer than {_LONGEST_CONFIG} bytes")
     try:
+        depth = 0
         for event in yaml.parse(data, Loader=yaml.SafeLoader):
-            # An alias can blow up a small file, and a tag asks for more than plain values.
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
-                raise ValueError("tags and aliases are not allowed")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            # Aliases and nesting can blow up a small file; a tag asks for more than plain values.
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) or depth > 50:
+                raise ValueError("tags, aliases and deep nesting are not allowed")
         config: Any = yaml.safe_load(data)
         if not isinstance(config, dict):
             raise ValueError(f"must be a mapping, got {type(config).__name__}")
         if _plain(config) != config:
             raise ValueError("every key must be a string")
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file}: {' '.join(str(error).split())}") from error
+        raise RunConflictError(f"{file}: {' '.join(str(error).split())}") from error
     return config
 
 
@@ -148,7 +148,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.best = path / "best"
         self.evaluations = path / "eval"
-        self._lock: int | None = lock
+        self._lock = os.fdopen(lock, "r+b")
 
     @classmethod
     def open(cls, path: Path, config: Config, free: Collection[str]) -> Self:
@@ -195,19 +195,17 @@ class RunFolder:
 
     def close(self) -> None:
         """Give the folder back; closing twice does no harm."""
-        if self._lock is not None:
-            lock, self._lock = self._lock, None
+        if not self._lock.closed:
             # An empty lock file tells the next host that this one has left in good order.
-            with os.fdopen(lock, "r+b") as file:
-                file.truncate(0)
+            self._lock.truncate(0)
+            self._lock.close()
 
     def _settle(self, asked: Config, free: Collection[str]) -> None:
         """Bring the folder up to what is asked for, now that nobody else can."""
         there = _compare(self.path, asked, free)
         if there != asked:
             (self.path / _DONE).unlink(missing_ok=True)
-            text = yaml.safe_dump(asked, sort_keys=False)
-            write_bytes_atomic(self.path / _CONFIG, text.encode())
+            write_bytes_atomic(self.path / _CONFIG, yaml.safe_dump(asked, sort_keys=False).encode())
         if not (self.path / _SYSTEM).exists():
             write_json(self.path / _SYSTEM, system_facts())
 
@@ -217,15 +215,11 @@ def _compare(path: Path, asked: Config, free: Collection[str]) -> Config | None:
     names = os.listdir(path)
     if _CONFIG not in names:
         if foreign := sorted(name for name in names if not _BEGINNING.fullmatch(name)):
-            raise RunConflictError(
-                f"{path} is not a run folder: it holds {foreign[0]!r}, no {_CONFIG}"
-            )
+            raise RunConflictError(f"{path} is not a run folder: {foreign[0]!r} but no {_CONFIG}")
         return None
     there = read_config(path)
     if lines := differences(there, asked, free):
-        raise RunConflictError(
-            "\n".join((f"{path} holds a run with another configuration:", *lines))
-        )
+        raise RunConflictError("\n".join((f"{path} holds a run that differs:", *lines)))
     return there
 
 
@@ -245,8 +239,8 @@ def _acquire(file: Path) -> int:
                 f"{file.parent} was left locked by {_describe(holder)}; "
                 f"if that process is dead, delete {file} and start again"
             )
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        text = json.dumps({"pid": os.getpid(), "host": host, "since": since}).encode()
+        holder = {"pid": os.getpid(), "host": host, "since": f"{datetime.now(UTC):%FT%TZ}"}
+        text = json.dumps(holder).encode()
         os.pwrite(lock, text, 0)
         os.ftruncate(lock, len(text))
     except BaseException:

@@ -62,6 +62,29 @@ def collect(
     return batch, adapted
 
 
+def adaptation_rounds(
+    env: VectorTaskEnv,
+    tasks: Tasks,
+    agent: Algorithm,
+    episodes: int,
+    adaptations: int,
+    streams: Streams,
+) -> Iterator[tuple[Trajectories, Adapted]]:
+    """Meet K tasks, knowing nothing, and alternate between exploring and adapting.
+
+    Yields:
+        N + 1 rounds for N adaptations, each with what the agent knew at its end; round i comes
+        after i adaptations. Training and meta-testing both go this way.
+    """
+    adapted = agent.begin(len(tasks.task_id), episodes)
+    for number in range(adaptations + 1):
+        batch, adapted = collect(env, tasks, agent, adapted, episodes, streams.at("round", number))
+        yield batch, adapted
+        if number < adaptations:
+            with torch.no_grad():
+                adapted = agent.adapt(adapted, batch)
+
+
 def action_noise(spec: EnvSpec, num_tasks: int, episodes: int, streams: Streams) -> Tensor:
     """Draw a round's noise: normal [K, E, T, A], or uniform [K, E, T] for discrete actions."""
     if spec.discrete:

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-
-from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
+from metarl.checks import COUNT, check_fields
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
-from metarl.sampler import collect, scores
+from metarl.sampler import adaptation_rounds, scores
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Metrics, Trajectories
 
@@ -31,7 +29,7 @@ class TrainConfig:
         check_fields(
             self,
             {
-                "iterations": COUNT_OR_ZERO,
+                "iterations": COUNT,
                 "tasks_per_update": COUNT,
                 "episodes": COUNT,
                 "adaptations": COUNT,
@@ -65,7 +63,14 @@ def meta_train(
     """
     for number in range(start, config.iterations):
         began = time.perf_counter()
-        rounds = explore(agent, env, distribution, config, streams.at("train", number))
+        here = streams.at("train", number)
+        tasks = distribution.sample(config.tasks_per_update, here.at("tasks"))
+        rounds = [
+            batch
+            for batch, _ in adaptation_rounds(
+                env, tasks, agent, config.episodes, config.adaptations, here
+            )
+        ]
         sampled = time.perf_counter()
         metrics = agent.meta_update(rounds)
         ended = time.perf_counter()
@@ -76,28 +81,6 @@ def meta_train(
             "time/fps": env_steps / (ended - began),
         }
         yield Iteration(number + 1, env_steps, describe(rounds, env.spec) | metrics | clock)
-
-
-def explore(
-    agent: Algorithm,
-    env: VectorTaskEnv,
-    distribution: TaskDistribution,
-    config: TrainConfig,
-    streams: Streams,
-) -> list[Trajectories]:
-    """Draw K tasks and collect their rounds; ``rounds[i]`` comes after i adaptations."""
-    tasks = distribution.sample(config.tasks_per_update, streams.at("tasks"))
-    adapted = agent.begin(config.tasks_per_update, config.episodes)
-    rounds: list[Trajectories] = []
-    for number in range(config.adaptations + 1):
-        if rounds:
-            with torch.no_grad():
-                adapted = agent.adapt(adapted, rounds[-1])
-        batch, adapted = collect(
-            env, tasks, agent, adapted, config.episodes, streams.at("round", number)
-        )
-        rounds.append(batch)
-    return rounds
 
 
 def describe(rounds: list[Trajectories], spec: EnvSpec) -> Metrics:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from metarl.checkpoint import StorageError
 from metarl.runs import (
     Config,
-    RunConflict,
+    RunConflictError,
     RunFolder,
-    RunLocked,
+    RunLockedError,
     config_id,
     default_run_folder,
     differences,
@@ -34,10 +34,10 @@ FREE = ("iterations",)
 HOLDER = """
 import sys, time
 from pathlib import Path
-from metarl.runs import RunFolder, RunLocked
+from metarl.runs import RunFolder, RunLockedError
 try:
     run = RunFolder.open(Path(sys.argv[1]), {"seed": 1}, ())
-except RunLocked as error:
+except RunLockedError as error:
     sys.exit(str(error))
 sys.stdout.write("held\\n")
 sys.stdout.flush()
@@ -58,13 +58,8 @@ configs = st.dictionaries(
 
 
 def start_holder(path: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        (sys.executable, "-c", HOLDER, str(path)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipe, command = subprocess.PIPE, (sys.executable, "-c", HOLDER, str(path))
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_a_new_folder_gets_config_and_facts(tmp_path: Path) -> None:
@@ -100,7 +95,7 @@ def test_another_configuration_is_a_conflict_and_changes_nothing(tmp_path: Path)
     RunFolder.open(tmp_path, CONFIG, FREE).close()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     asked: Config = {"agent": {"name": "maml", "inner_lr": 0.2, "first_order": True}, "seed": 1}
-    with pytest.raises(RunConflict) as caught:
+    with pytest.raises(RunConflictError) as caught:
         RunFolder.open(tmp_path, asked, FREE)
     assert str(caught.value).splitlines()[1:] == [
         "agent.first_order: the run has nothing, asked for True",
@@ -114,7 +109,7 @@ def test_another_configuration_is_a_conflict_and_changes_nothing(tmp_path: Path)
 @pytest.mark.parametrize("name", ["thesis.tex", "config.yaml"])
 def test_a_foreign_folder_is_never_written_into(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine: 1\n")
-    with pytest.raises(RunConflict, match=str(tmp_path)):
+    with pytest.raises(RunConflictError, match=str(tmp_path)):
         RunFolder.open(tmp_path, CONFIG, FREE)
     assert os.listdir(tmp_path) == [name]
 
@@ -145,7 +140,7 @@ def test_one_writer_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
             _, complaint = second.communicate()
         assert second.returncode == 1
         assert f"{tmp_path} is in use by {named}" in complaint
-        with pytest.raises(RunLocked, match=named):
+        with pytest.raises(RunLockedError, match=named):
             RunFolder.open(tmp_path, {"seed": 1}, ())
     finally:
         first.kill()
@@ -153,7 +148,7 @@ def test_one_writer_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "lock").read_text())["pid"] == first.pid
     with (
         RunFolder.open(tmp_path, {"seed": 1}, ()),
-        pytest.raises(RunLocked, match=str(os.getpid())),
+        pytest.raises(RunLockedError, match=str(os.getpid())),
     ):
         RunFolder.open(tmp_path, {"seed": 1}, ())
 
@@ -171,11 +166,8 @@ def test_only_one_takes_over_a_stale_lock(tmp_path: Path) -> None:
             lines.append(process.stdout.readline())
         assert sorted(lines) == ["", "held\n"]
     finally:
-        codes = []
-        for process in both:
-            process.communicate()
-            codes.append(process.returncode)
-    assert sorted(codes) == [0, 1]
+        codes = sorted(process.communicate() and process.returncode for process in both)
+    assert codes == [0, 1]
 
 
 def test_the_lock_of_another_host_is_left_alone(tmp_path: Path) -> None:
@@ -183,7 +175,9 @@ def test_the_lock_of_another_host_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "lock").read_text() == ""
     text = json.dumps({"pid": 42, "host": "elsewhere.invalid", "since": "yesterday"})
     (tmp_path / "lock").write_text(text)
-    with pytest.raises(RunLocked, match=rf"process 42 on host elsewhere.*delete {tmp_path}/lock"):
+    with pytest.raises(
+        RunLockedError, match=rf"process 42 on host elsewhere.*delete {tmp_path}/lock"
+    ):
         RunFolder.open(tmp_path, CONFIG, FREE)
     assert (tmp_path / "lock").read_text() == text
     (tmp_path / "lock").unlink()
@@ -192,7 +186,7 @@ def test_the_lock_of_another_host_is_left_alone(tmp_path: Path) -> None:
 
 def test_identity_ignores_order_and_free_keys() -> None:
     name = config_id(CONFIG, FREE)
-    assert name == "89c2e5b8"
+    assert name == "9b25ebaa"
     shuffled = {key: CONFIG[key] for key in reversed(CONFIG)}
     assert config_id({**shuffled, "iterations": 7}, FREE) == name
     assert config_id({**CONFIG, "seed": 2}, FREE) != name
@@ -253,10 +247,10 @@ def test_identity_seed_and_links_cannot_lead_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a: !!python/object/apply:os.system ['true']", "tags and aliases"),
-        ("a: !mine 1", "tags and aliases"),
-        ("a: !!timestamp x", "tags and aliases"),
-        ("a: &a [x, x]\nb: [*a, *a]", "tags and aliases"),
+        ("a: !!python/object/apply:os.system ['true']", "tags, aliases"),
+        ("a: !mine 1", "tags, aliases"),
+        ("a: !!timestamp x", "tags, aliases"),
+        ("a: &a [x, x]\nb: [*a, *a]", "tags, aliases"),
         ("[1, 2]", "must be a mapping, got list"),
         ("", "must be a mapping, got NoneType"),
         ("1: 2", "every key must be a string"),
@@ -264,7 +258,7 @@ def test_identity_seed_and_links_cannot_lead_out(tmp_path: Path) -> None:
         ("a: 2020-01-01", "not JSON serializable"),
         ("a: [", "expected"),
         ("a: 1\n---\nb: 2", "single document"),
-        ("a: " + "[" * 20_000, "config"),
+        ("a: " + "[" * 20_000, "deep nesting"),
         ("a: \x00", "config"),
         ("a: " + "x" * 1_000_000, "longer than 1000000 bytes"),
     ],
@@ -279,7 +273,7 @@ def test_a_config_that_is_not_plain_is_refused(tmp_path: Path, text: str, reason
 
 def test_no_run_folder(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(FileNotFoundError, match=f"{path} is not a run folder.*checkpoints"):
+        with pytest.raises(RunConflictError, match=f"{path} is not a run folder.*checkpoints"):
             read_config(path)
 
 

@@ -1,0 +1,31 @@
+# `make train` and `make test` set up everything they need; `make setup` does only that.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup train test test-slow clean
+
+setup: .venv/ready
+
+# torch comes first and by its exact version: a range may pull gigabytes for a GPU that is not there.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch .venv/ready
+
+# About five minutes on two cores. Ctrl-C saves; the same command goes on from there.
+train: setup
+	$(BIN)/metarl train maml-trpo/half-cheetah-dir --iterations 50 --out runs/first
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# Learning and memory, which take minutes.
+test-slow: setup
+	$(BIN)/python -m pytest -q -m slow -n 0
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

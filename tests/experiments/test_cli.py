@@ -1,0 +1,257 @@
+"""The command line: what it prints, what it refuses, and what a signal does to it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metarl.experiments.cli import main
+from metarl.experiments.presets import PRESETS
+from metarl.logger import read_metrics
+
+BANDIT = "maml-trpo/bandit"
+COMMAND = [sys.executable, "-m", "metarl.experiments.cli"]
+
+
+def train(out: Path, *flags: str, preset: str = BANDIT) -> int:
+    return main(["train", preset, "--out", str(out), *flags])
+
+
+def weights(run: Path, iteration: int) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"{iteration:06d}" / "tensors.safetensors")
+
+
+def untimed(run: Path) -> list[dict[str, float]]:
+    rows = read_metrics(run / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for name in (*PRESETS, "metarl/HalfCheetahVel-v0", "reptile", "promp-2019"):
+        assert name in shown
+
+
+def test_run_folder_holds_what_it_should(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert train(out, "--iterations", "3", "--evaluate-every", "2") == 0
+    there = {path.name for path in out.iterdir()}
+    expected = {"config.yaml", "system.json", "metrics.jsonl", "tb", "checkpoints", "best", "eval"}
+    assert expected | {"DONE"} <= there
+    assert [row["iteration"] for row in untimed(out)] == [1, 2, 3]
+    assert {"meta/pre_return", "meta/post_return", "train/approx_kl"} <= untimed(out)[0].keys()
+    assert (out / "eval" / "000003_tasks40_adaptations3.png").read_bytes()[1:4] == b"PNG"
+    content = json.loads((out / "eval" / "000003_tasks40_adaptations3.json").read_text())
+    assert set(content["references"]) == {"random policy", "untrained, adapted"}
+
+
+def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    flags = ("--seed", "4", "--evaluate-every", "3")
+    assert train(whole, "--iterations", "4", *flags) == 0
+    assert train(parts, "--iterations", "2", *flags) == 0
+    assert train(parts, "--iterations", "4", *flags) == 0
+    assert untimed(whole) == untimed(parts)
+    left, right = weights(whole, 4), weights(parts, 4)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert left.keys() == right.keys()
+
+
+def test_another_config_in_the_same_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "run", "--iterations", "1") == 0
+    before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
+    assert train(tmp_path / "run", "--iterations", "1", "--agent.inner-lr", "0.25") == 2
+    assert "agent.inner_lr: the run has 0.5, asked for 0.25" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
+
+
+def test_evaluate_prints_one_json_object(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path / "run", "--iterations", "1")
+    capsys.readouterr()
+    flags = ["--adaptations", "2", "--tasks", "5", "--json"]
+    assert main(["evaluate", str(tmp_path / "run"), *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    keys = ["preset", "iteration", "adaptations", "mean", "iqm", "ci_low", "ci_high", "per_task"]
+    assert list(result) == keys
+    assert (result["preset"], result["iteration"]) == (BANDIT, 1)
+    assert result["adaptations"] == [0, 1, 2]
+    columns = list(zip(*result["per_task"], strict=True))
+    assert len(result["per_task"]) == 5
+    for number, column in enumerate(columns):
+        assert sum(column) / 5 == pytest.approx(result["mean"][number])
+        assert result["ci_low"][number] <= result["iqm"][number] <= result["ci_high"][number]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("sampling", ["env_steps_per_s", "raw_physics_steps_per_s", "ratio", "threads"]),
+        ("iteration", ["seconds_per_iteration", "sampling_s", "update_s", "env_steps_per_s"]),
+    ],
+)
+@pytest.mark.parametrize("preset", [BANDIT, "maml-trpo/half-cheetah-dir"])
+def test_bench_prints_one_json_object(
+    kind: str, keys: list[str], preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--tasks-per-update", "2", "--episodes", "2", "--env.horizon", "5"]
+    assert main(["bench", kind, preset, *small, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert list(result) == keys
+    assert all(value > 0 for value in result.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train"], "usage: metarl train PRESET"),
+        (["train", "maml-trpo/bandti"], "did you mean 'maml-trpo/bandit'"),
+        (["train", "half-cheetah-dri"], "half-cheetah-dir"),
+        (["train", BANDIT, "--agent.inner-lr", "-0.1"], "MamlTrpoConfig.inner_lr must be"),
+        (["train", BANDIT, "--agent.inner-lr", "nan"], "got nan"),
+        (["train", BANDIT, "--tasks-per-update", "0"], "tasks_per_update must be a whole number"),
+        (["train", BANDIT, "--seed", "-1"], "Experiment.seed must be"),
+        (["train", BANDIT, "--agent.policy.hidden-sizes", "0"], "hidden_sizes must be"),
+        (["bench", "smapling", BANDIT], "did you mean 'sampling'"),
+        (["bench", "sampling"], "usage: metarl bench sampling PRESET"),
+        (["evaluate", "no/such/run"], "no/such/run is not a run folder"),
+        (["list", "everything"], "takes no arguments"),
+    ],
+)
+def test_mistakes_end_with_2_and_say_what_is_wrong(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert all(line.startswith("metarl: ") for line in shown.err.splitlines())
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--agent.iner-lr", "0.1"], "--agent.inner-lr"),
+        (["--iterations", "many"], "--iterations"),
+        (["--device", "gpu"], "cuda"),
+    ],
+)
+def test_malformed_flags_end_with_2(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["train", BANDIT, *flags])
+    assert leaving.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_missing_gpu_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", BANDIT, "--device", "cuda"]) == 2
+    assert "torch sees no GPU here" in capsys.readouterr().err
+
+
+def test_foreign_and_unwritable_folders_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("a")
+    assert train(tmp_path / "thesis") == 2
+    assert "thesis" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
+    assert train(tmp_path / "thesis" / "chapter1.tex" / "run") == 74
+    assert "chapter1.tex" in capsys.readouterr().err
+
+
+def test_no_held_out_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path / "run", "--iterations", "1")
+    assert main(["evaluate", str(tmp_path / "run"), "--tasks", "0"]) == 2
+    assert "EvaluateArgs.tasks must be" in capsys.readouterr().err
+
+
+def test_broken_checkpoint_falls_back_to_the_previous_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert train(out, "--iterations", "4", "--checkpoint-every", "1") == 0
+    newest = out / "checkpoints" / "000004" / "tensors.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--tasks", "2", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["iteration"] == 3
+    assert str(newest.name) in shown.err
+    for folder in (out / "checkpoints").iterdir():
+        (folder / "manifest.json").write_text("{}")
+    assert main(["evaluate", str(out), "--tasks", "2", "--json"]) == 2
+    assert "manifest.json" in capsys.readouterr().err
+
+
+def test_edited_config_is_refused_line_by_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    train(out, "--iterations", "1")
+    config = out / "config.yaml"
+    text = config.read_text().replace("inner_lr: 0.5", "iner_lr: fast")
+    config.write_text(text)
+    capsys.readouterr()
+    assert main(["evaluate", str(out)]) == 2
+    shown = capsys.readouterr().err
+    assert "did you mean 'inner_lr'" in shown
+    assert "agent.inner_lr is missing" in shown
+    config.write_text(text.replace("iner_lr: fast", "inner_lr: fast"))
+    assert main(["evaluate", str(out)]) == 2
+    assert "agent.inner_lr must be" in capsys.readouterr().err
+
+
+def start(out: Path, **more: Any) -> "subprocess.Popen[str]":
+    command = [*COMMAND, "train", BANDIT, "--iterations", "1000000", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
+    metrics = out / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 3):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, number: int, status: int) -> None:
+    process = start(tmp_path / "run")
+    process.send_signal(number)
+    assert process.wait(timeout=20) == status
+    done = untimed(tmp_path / "run")[-1]["iteration"]
+    saved = max(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert int(saved) == done
+    assert train(tmp_path / "run", "--iterations", str(int(done) + 2)) == 0
+    rows = untimed(tmp_path / "run")
+    assert [row["iteration"] for row in rows] == list(range(1, int(done) + 3))
+
+
+def test_second_process_on_a_folder_is_refused_and_a_kill_frees_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    process = start(out)
+    try:
+        assert train(out, "--iterations", "1000000") == 2
+        assert str(process.pid) in capsys.readouterr().err
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    saved = len(untimed(out))
+    assert train(out, "--iterations", str(saved + 1)) == 0
+    assert [row["iteration"] for row in untimed(out)] == list(range(1, saved + 2))

@@ -1,0 +1,16 @@
+"""Importing the suite: light, silent, and without optional packages."""
+
+import subprocess
+import sys
+
+LAZY = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "gymnasium")
+
+
+def test_import_loads_nothing_heavy_and_prints_nothing() -> None:
+    code = (
+        "import sys, metarl.envs, metarl.agents, metarl.trainer, metarl.experiments.presets\n"
+        f"print([name for name in {LAZY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+    assert done.stderr == ""

@@ -1,0 +1,94 @@
+"""The house rules that a parser can check: who imports whom, sizes, and what must never appear."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import metarl.envs
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"metarl": "metarl", "envs": "metarl.envs", "agents": "metarl.agents"}
+FOLDERS["experiments"] = "metarl.experiments"
+
+# Imports point down: a module of the core may import modules of the rows above its own.
+CORE = (
+    ("types", "checks", "seeding"),
+    ("protocols", "trees", "returns", "distributions", "statistics", "checkpoint", "logger"),
+    ("networks", "objectives", "trust_region", "baselines", "sampler", "optimizers", "runs"),
+    ("policies",),
+    ("adaptation",),
+    ("trainer", "evaluation"),
+)
+CONTRACTS = {"metarl.types", "metarl.checks", "metarl.seeding", "metarl.protocols"}
+NOT_FOR_AGENTS = {f"metarl.{name}" for name in ("sampler", "trainer", "evaluation", "runs")}
+FORBIDDEN = {"eval", "exec", "print", "torch.load", "yaml.load", "torch.manual_seed", "os.system"}
+FORBIDDEN |= {f"np.random.{name}" for name in ("seed", "rand", "randn", "normal", "uniform")}
+FORBIDDEN_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "random"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).glob("*.py")):
+            yield (package if path.stem == "__init__" else f"{package}.{path.stem}"), path
+
+
+MODULES = dict(modules())
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else str(node.module)
+
+
+def allowed(importer: str, imported: str) -> bool:
+    if importer.startswith("metarl.experiments"):
+        return True
+    if importer.startswith("metarl.envs"):
+        return imported in CONTRACTS or imported.startswith("metarl.envs")
+    core = {f"metarl.{name}": row for row, names in enumerate(CORE) for name in names}
+    if importer.startswith("metarl.agents"):
+        own = imported.startswith("metarl.agents")
+        return own or (imported in core and imported not in NOT_FOR_AGENTS)
+    if importer == "metarl":
+        return False
+    return imported in core and core[imported] < core[importer]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name: str) -> None:
+    for imported in imports(MODULES[name]):
+        if imported.split(".")[0] == "metarl":
+            assert allowed(name, imported), f"{name} may not import {imported}"
+        assert imported not in FORBIDDEN_IMPORTS, f"{name} may not import {imported}"
+        if imported.split(".")[0] == "mujoco":
+            assert name == "metarl.envs.physics", f"{name} may not import mujoco"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_dangerous_or_global(name: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        used = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
+        speaks = used == "print" and name == "metarl.experiments.cli"
+        assert used not in FORBIDDEN or speaks, f"{name} may not use {used}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_sizes(name: str) -> None:
+    text = MODULES[name].read_text()
+    assert text.count("\n") <= 310, f"{name} is too long"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= 50, f"{name}.{node.name} has {lines} lines"
+
+
+def test_imported_package_is_this_checkout() -> None:
+    assert Path(str(metarl.envs.__file__)).resolve() == ROOT / "envs" / "__init__.py"

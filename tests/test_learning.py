@@ -1,0 +1,65 @@
+"""Learning, in minutes: adapted agents beat random actions and themselves before adaptation."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from metarl.experiments.evaluate import Curve, EvaluationRequest, evaluate, floors
+from metarl.experiments.experiment import Experiment, build
+from metarl.experiments.presets import preset
+from metarl.seeding import Streams
+from metarl.trainer import meta_train
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+REQUEST = EvaluationRequest(adaptations=1, tasks=200)
+
+
+def trained(experiment: Experiment) -> Iterator[Curve]:
+    """Train, and yield the agent's curve and that of random actions."""
+    parts = build(experiment)
+    streams = Streams(experiment.seed)
+    for _ in meta_train(parts.agent, parts.env, parts.distribution, experiment, streams):
+        pass
+    yield evaluate(experiment, parts, parts.agent, REQUEST)
+    yield floors(experiment, parts, REQUEST)["random policy"]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("name", "iterations", "margin"),
+    [
+        ("maml-trpo/bandit", 200, 1.0),
+        ("reptile/bandit", 200, 0.5),
+        ("maml-trpo/navigation", 20, 30.0),
+        ("reptile/navigation", 60, 20.0),
+    ],
+)
+def test_adapted_agent_beats_random_actions(
+    name: str, iterations: int, margin: float, seed: int
+) -> None:
+    agent, random = trained(replace(preset(name), seed=seed, iterations=iterations))
+    before, after = agent.summary.mean
+    assert after > random.summary.mean[1] + margin
+    assert after > before
+
+
+def resident_megabytes() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+@pytest.mark.parametrize("name", ["maml-trpo/bandit", "reptile/navigation"])
+def test_memory_does_not_grow(name: str) -> None:
+    experiment = replace(preset(name), iterations=200)
+    parts = build(experiment)
+    training = meta_train(parts.agent, parts.env, parts.distribution, experiment, Streams(1))
+    sizes = [resident_megabytes() for _ in training]
+    assert max(sizes[150:]) < 1.05 * sizes[9]
