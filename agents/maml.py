@@ -12,7 +12,8 @@ Inner loop (line 6), for each task from its own round:
     theta'_i = theta - alpha grad_theta L_{T_i}(f_theta; D_i)
 
 with L = -E[log pi_theta(a|s) A] or the ratio surrogate (``inner_objective``), repeated for any
-number of rounds. Outer loop (line 10): instead of a gradient step on
+number of rounds; alpha may be another after the first (``later_lr_scale``; the paper halves it at
+test). Outer loop (line 10): instead of a gradient step on
 
     sum_i L_{T_i}(f_{theta'_i}; D'_i)
 
@@ -29,7 +30,13 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import AdvantageConfig, InnerConfig, adapt_stacked, prepare
+from metarl.adaptation import (
+    AdvantageConfig,
+    InnerConfig,
+    adapt_stacked,
+    begin_stacked,
+    prepare,
+)
 from metarl.distributions import Distribution
 from metarl.policies import PolicyConfig, act_stacked, build_policy, stacked_distribution
 from metarl.seeding import Streams
@@ -59,7 +66,7 @@ class MamlTrpo:
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
         """Return theta for each task: leaves [K, ...]."""
-        return trees.stack(self.params, num_tasks)
+        return begin_stacked(self.params, num_tasks)
 
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Act in each task with its own weights."""
@@ -77,7 +84,7 @@ class MamlTrpo:
         weights = last.mask / (steps * num_tasks)
 
         def after(theta: Tensor) -> Distribution:
-            adapted = trees.stack(trees.unflatten(theta, self.params), num_tasks)
+            adapted = begin_stacked(trees.unflatten(theta, self.params), num_tasks)
             for lesson in lessons:
                 adapted = adapt_stacked(self.policy, adapted, lesson, self.config)
             return stacked_distribution(self.policy, adapted, last.obs)

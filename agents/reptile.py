@@ -24,7 +24,13 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import AdvantageConfig, InnerConfig, adapt_stacked, prepare
+from metarl.adaptation import (
+    AdvantageConfig,
+    InnerConfig,
+    adapt_stacked,
+    begin_stacked,
+    prepare,
+)
 from metarl.checks import POSITIVE, check_fields, fault_in_choice
 from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
 from metarl.policies import PolicyConfig, act_stacked, build_policy
@@ -64,7 +70,7 @@ class Reptile:
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
         """Return phi for each task: leaves [K, ...]."""
-        return trees.stack(self._outer.params, num_tasks)
+        return begin_stacked(self._outer.params, num_tasks)
 
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Act in each task with its own weights."""
@@ -81,7 +87,7 @@ class Reptile:
             adapted = self.begin(len(rounds[0].obs), rounds[0].obs.shape[1])
             for batch in rounds:
                 adapted = self.adapt(adapted, batch)
-            mean = trees.mean_over_tasks(adapted)
+            mean = trees.mean_over_tasks({name: adapted[name] for name in phi})
             gradient = {name: phi[name] - mean[name] for name in phi}
             self._outer.step(gradient)
         return {"train/gradient_norm": float(trees.flatten(gradient).norm())}

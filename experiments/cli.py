@@ -93,10 +93,10 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     args = _parse(EvaluateArgs, arguments, "evaluate")
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     experiment, parts, checkpoint = load_run(args.run_dir, notes)
-    # Held-out lists may be short: asking for more than there are is refused by the distribution.
-    request = EvaluationRequest(adaptations=args.adaptations, tasks=args.tasks)
-    if request.tasks == EvaluationRequest().tasks:
-        request = capped(request, parts)
+    asked = EvaluationRequest(adaptations=args.adaptations, tasks=args.tasks)
+    request = capped(asked, parts)
+    if request != asked:
+        notes.print(f"note: the held-out list ends after {request.tasks} tasks")
     if args.json:
         curve = evaluate(experiment, parts, parts.agent, request)
         print(json.dumps(as_json(experiment, checkpoint.iteration, curve)))

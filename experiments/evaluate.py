@@ -33,7 +33,7 @@ class EvaluationRequest:
     adaptations: int = 3
     """Adaptation steps on each task."""
     tasks: int = 40
-    """Held-out tasks."""
+    """Held-out tasks; all of them where the list is shorter."""
 
     def __post_init__(self) -> None:
         check_fields(self, {"adaptations": COUNT_OR_ZERO, "tasks": COUNT})

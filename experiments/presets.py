@@ -15,6 +15,8 @@ from metarl.policies import PolicyConfig
 _BANDIT_NET = PolicyConfig(hidden_sizes=(32, 32), activation="relu")
 _PROMP_NET = PolicyConfig(hidden_sizes=(64, 64), activation="tanh")
 _MAML_NET = PolicyConfig(hidden_sizes=(100, 100), activation="relu")
+# Inner step 0.1 in training, and at test 0.1 and then 0.05 (Finn et al. 2017, appendix A.2).
+_MAML_2017 = MamlTrpoConfig(inner_lr=0.1, later_lr_scale=0.5, policy=_MAML_NET)
 
 
 def maml_bandit() -> Experiment:
@@ -55,7 +57,7 @@ def maml_navigation() -> Experiment:
     return Experiment(
         preset="maml-trpo/navigation",
         env=envs.preset("metarl/PointNavigation-v0"),
-        agent=MamlTrpoConfig(policy=_MAML_NET),
+        agent=_MAML_2017,
         iterations=100,
         tasks_per_update=20,
     )
@@ -75,7 +77,7 @@ def maml_half_cheetah_dir_2017() -> Experiment:
     return Experiment(
         preset="maml-trpo/half-cheetah-dir@maml-2017",
         env=envs.preset("metarl/HalfCheetahDir-v0", "maml-2017"),
-        agent=MamlTrpoConfig(policy=_MAML_NET),
+        agent=_MAML_2017,
         iterations=500,
     )
 
@@ -94,7 +96,7 @@ def maml_half_cheetah_vel_2017() -> Experiment:
     return Experiment(
         preset="maml-trpo/half-cheetah-vel@maml-2017",
         env=envs.preset("metarl/HalfCheetahVel-v0", "maml-2017"),
-        agent=MamlTrpoConfig(policy=_MAML_NET),
+        agent=_MAML_2017,
         iterations=500,
     )
 

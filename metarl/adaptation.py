@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -11,7 +12,10 @@ from metarl.checks import NON_NEGATIVE, POSITIVE, UNIT, check_fields, fault_in_c
 from metarl.objectives import OBJECTIVES, InnerObjective
 from metarl.policies import Policy
 from metarl.returns import generalised_advantages, standardise
-from metarl.types import Params, Trajectories
+from metarl.types import Adapted, Params, Trajectories
+
+COUNT = "adaptations"
+"""Leaf [K] of what such an agent knows: how often it has adapted to each task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,9 @@ class InnerConfig:
     """One step of adaptation."""
 
     inner_lr: float = 0.1
-    """Step size of one adaptation."""
+    """alpha, step size of the first adaptation."""
+    later_lr_scale: float = 1.0
+    """Factor on that step size for every adaptation after the first."""
     inner_objective: InnerObjective = "log_likelihood"
     """What an adaptation raises: as published for MAML, or the low-variance curvature ratio."""
     first_order: bool = False
@@ -73,12 +79,33 @@ class InnerConfig:
     def __post_init__(self) -> None:
         check_fields(
             self,
-            {"inner_lr": NON_NEGATIVE},
+            {"inner_lr": NON_NEGATIVE, "later_lr_scale": NON_NEGATIVE},
             fault_in_choice(self, "inner_objective", OBJECTIVES),
         )
 
 
-def gradient_step(policy: Policy, params: Params, lesson: Lesson, config: InnerConfig) -> Params:
+def begin_stacked(params: Params, num_tasks: int) -> Adapted:
+    """Give each of K tasks the same weights, and a count of adaptations that stands at 0."""
+    count = torch.zeros(num_tasks, device=next(iter(params.values())).device)
+    return trees.stack(params, num_tasks) | {COUNT: count}
+
+
+def adapt_stacked(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
+    """Take one policy-gradient step in each of K tasks, with weights [K, ...] of their own."""
+    count = adapted[COUNT]
+    weights = {name: leaf for name, leaf in adapted.items() if name != COUNT}
+    step_size = config.inner_lr * torch.where(count == 0, 1.0, config.later_lr_scale)
+
+    def step(params: Params, one: Lesson, size: Tensor) -> Params:
+        return gradient_step(policy, params, one, config, size)
+
+    moved: Params = vmap(step)(weights, lesson, step_size)
+    return moved | {COUNT: count + 1}
+
+
+def gradient_step(
+    policy: Policy, params: Params, lesson: Lesson, config: InnerConfig, step_size: Tensor
+) -> Params:
     """Take one policy-gradient step in one task: theta' = theta + alpha grad J(theta)."""
 
     def loss(weights: Params) -> Tensor:
@@ -87,10 +114,4 @@ def gradient_step(policy: Policy, params: Params, lesson: Lesson, config: InnerC
         return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)
 
     start = trees.detach(params) if config.first_order else params
-    return trees.sgd_step(params, grad(loss)(start), config.inner_lr)
-
-
-def adapt_stacked(policy: Policy, stacked: Params, lesson: Lesson, config: InnerConfig) -> Params:
-    """Take one policy-gradient step in each of K tasks, with weights [K, ...] of their own."""
-    adapted: Params = vmap(lambda p, one: gradient_step(policy, p, one, config))(stacked, lesson)
-    return adapted
+    return trees.sgd_step(params, grad(loss)(start), step_size)

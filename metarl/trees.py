@@ -17,7 +17,7 @@ def mean_over_tasks(stacked: Params) -> Params:
     return {name: leaf.mean(0) for name, leaf in stacked.items()}
 
 
-def sgd_step(params: Params, gradient: Params, step_size: float) -> Params:
+def sgd_step(params: Params, gradient: Params, step_size: float | Tensor) -> Params:
     """Take one step of gradient descent."""
     return {name: leaf - step_size * gradient[name] for name, leaf in params.items()}
 

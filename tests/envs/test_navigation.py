@@ -1,0 +1,126 @@
+"""Point navigation, by hand."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl import envs
+from metarl.envs.navigation import NavigationConfig
+from metarl.protocols import VectorTaskEnv
+from metarl.seeding import Streams
+from metarl.types import Step, Tasks
+
+NAME = "metarl/PointNavigation-v0"
+STREAMS = Streams(2, ("navigation",))
+
+
+def goals(*places: tuple[float, float]) -> Tasks:
+    return Tasks(torch.full((len(places),), -1), {"goal": torch.tensor(places)})
+
+
+def start(config: NavigationConfig, *places: tuple[float, float]) -> VectorTaskEnv:
+    """One point for each goal."""
+    _, env = envs.build(NAME, config)
+    assert torch.equal(env.reset(goals(*places), 1, STREAMS), torch.zeros(len(places), 1, 2))
+    return env
+
+
+def move(env: VectorTaskEnv, *actions: tuple[float, float]) -> Step:
+    action = torch.tensor(actions)[:, None]
+    return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
+
+
+def close(values: Tensor, expected: object) -> None:
+    torch.testing.assert_close(values, torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_a_step_is_a_tenth_of_the_action_and_a_tenth_at_most() -> None:
+    env = start(NavigationConfig(), *[(0.5, 0.5)] * 4)
+    step = move(env, (1.0, -1.0), (0.5, 0.25), (3.0, -0.2), (-100.0, 0.0))
+    close(step.obs[:, 0], [[0.1, -0.1], [0.05, 0.025], [0.1, -0.02], [-0.1, 0.0]])
+    step = move(env, (1.0, -1.0), (0.5, 0.25), (3.0, -0.2), (-100.0, 0.0))
+    close(step.obs[:, 0], [[0.2, -0.2], [0.1, 0.05], [0.2, -0.04], [-0.2, 0.0]])
+
+
+def test_action_scale_divides() -> None:
+    env = start(NavigationConfig(action_scale=1.0), (0.5, 0.5), (0.5, 0.5))
+    close(move(env, (0.07, -0.03), (1.0, -0.5)).obs[:, 0], [[0.07, -0.03], [0.1, -0.1]])
+
+
+def test_the_reward_is_minus_the_distance_after_the_step() -> None:
+    env = start(NavigationConfig(), (0.4, 0.4), (-0.3, 0.0), (0.1, 0.5))
+    step = move(env, (1.0, 0.0), (-1.0, -1.0), (1.0, 1.0))
+    # (0.1, 0) to (0.4, 0.4); (-0.1, -0.1) to (-0.3, 0); (0.1, 0.1) to (0.1, 0.5).
+    close(step.reward[:, 0], [-0.5, -(0.05**0.5), -0.4])
+    assert not step.terminated.any()
+    step = move(env, (0.0, 1.0), (0.0, 0.0), (0.0, -1.0))
+    close(step.reward[:, 0], [-(0.18**0.5), -(0.05**0.5), -0.5])
+
+
+@pytest.mark.parametrize(
+    ("offset", "ends"),
+    [
+        ((0.009, 0.009), True),  # further than 0.01 as the crow flies
+        ((-0.009, 0.009), True),
+        ((0.0, 0.0), True),
+        ((0.011, 0.0), False),
+        ((0.0, -0.011), False),
+        ((0.011, 0.011), False),
+    ],
+)
+def test_ends_where_both_coordinates_are_within_a_hundredth(
+    offset: tuple[float, float], ends: bool
+) -> None:
+    env = start(NavigationConfig(), (0.1 + offset[0], -0.1 + offset[1]))
+    step = move(env, (1.0, -1.0))
+    assert step.terminated.tolist() == [[ends]]
+    assert step.reward.item() == pytest.approx(
+        -((offset[0] ** 2 + offset[1] ** 2) ** 0.5), abs=1e-6
+    )
+
+
+def test_the_origin_is_not_the_goal() -> None:
+    env = start(NavigationConfig(), (0.3, 0.3), (0.005, -0.005))
+    assert move(env, (0.0, 0.0), (0.0, 0.0)).terminated.tolist() == [[False], [True]]
+
+
+def test_reaching_the_goal_on_foot() -> None:
+    env = start(NavigationConfig(), (0.3, 0.2))
+    ends = []
+    for _ in range(3):
+        step = move(env, (1.0, 2 / 3))
+        ends.append(step.terminated.item())
+    assert ends == [False, False, True]
+
+
+def test_no_observation_depends_on_the_goal() -> None:
+    _, env = envs.build(NAME)
+    places = [(0.5, -0.5), (-0.2, 0.3), (0.1, 0.1)]
+    env.reset(goals(*places), 2, STREAMS)
+    position = torch.zeros(2, 2)
+    for time in range(20):
+        action = STREAMS.normal(f"action {time}", 1, (2, 2))
+        obs = env.step(action.expand(3, 2, 2), torch.ones(3, 2, dtype=torch.bool)).obs
+        position = position + (action[0] / 10).clamp(-0.1, 0.1)
+        torch.testing.assert_close(obs, position.expand(3, 2, 2))
+        assert torch.equal(obs, obs[:1].expand(3, 2, 2))
+
+
+@pytest.mark.parametrize("goal_range", [0.5, 2.0])
+def test_goals_fill_the_square(goal_range: float) -> None:
+    distribution, env = envs.build(NAME, NavigationConfig(goal_range=goal_range))
+    goal = distribution.sample(4000, STREAMS).parameter["goal"] / goal_range
+    assert goal.shape == (4000, 2)
+    assert 0.995 < goal.abs().max() <= 1
+    assert (goal.mean(0).abs() < 5 / (3 * 4000) ** 0.5).all()
+    assert ((goal**2).mean(0) - 1 / 3).abs().max() < 5 * (4 / 45 / 4000) ** 0.5
+    assert abs(torch.corrcoef(goal.T)[0, 1]) < 5 / 4000**0.5
+    assert (env.spec.observation_size, env.spec.action_size, env.spec.discrete) == (2, 2, False)
+    assert env.spec.horizon == 100
+    assert not env.spec.score_is_total
+
+
+def test_standing_still_scores_minus_the_horizon_times_the_distance() -> None:
+    env = start(NavigationConfig(), (0.3, 0.4))
+    rewards = [move(env, (0.0, 0.0)).reward.item() for _ in range(100)]
+    assert sum(rewards) == pytest.approx(-50, abs=1e-3)
