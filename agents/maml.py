@@ -80,8 +80,9 @@ class MamlTrpo:
         """Take one outer step on the last round, through the adaptation by the earlier ones."""
         *lessons, last = [prepare(batch, self.config) for batch in rounds]
         num_tasks = len(last.obs)
+        # The mean over tasks of the mean over each task's steps.
         steps = last.mask.sum((1, 2), keepdim=True).clamp(min=1)
-        weights = last.mask / (steps * num_tasks)
+        weights = last.mask.to(last.log_prob) / (steps * num_tasks)
 
         def after(theta: Tensor) -> Distribution:
             adapted = begin_stacked(trees.unflatten(theta, self.params), num_tasks)
@@ -103,7 +104,7 @@ class MamlTrpo:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return theta: nothing else passes from one iteration to the next."""
-        return dict(self.params)
+        return {name: leaf.clone() for name, leaf in self.params.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over theta."""

@@ -70,7 +70,7 @@ class Reptile:
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
         """Return phi for each task: leaves [K, ...]."""
-        return begin_stacked(self._outer.params, num_tasks)
+        return begin_stacked(self._outer.weights(), num_tasks)
 
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Act in each task with its own weights."""
@@ -82,7 +82,7 @@ class Reptile:
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Step from phi towards the mean of the weights that the rounds lead to."""
-        phi = dict(self._outer.params)
+        phi = self._outer.weights()
         with torch.no_grad():
             adapted = self.begin(len(rounds[0].obs), rounds[0].obs.shape[1])
             for batch in rounds:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from metarl.checks import InputError, unknown
+from metarl.checks import COUNT, InputError, unknown
 from metarl.envs import half_cheetah, navigation, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
@@ -103,6 +103,8 @@ def build(
     """
     family = _family(name)
     config = preset(name) if config is None else config
+    if threads is not None and not COUNT.accepts(threads):
+        raise InputError([f"threads must be {COUNT.text}, got {threads!r}"])
     if type(config) is not family.config:
         raise TypeError(f"{name} takes a {family.config.__name__}, got {type(config).__name__}")
     return family.build(name, config, device, default_threads() if threads is None else threads)

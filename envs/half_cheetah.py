@@ -28,9 +28,11 @@ Horizon. 100 or 200 steps of 5 substeps of 0.01 s. Never terminates.
 Start. Joint positions U(-0.1, 0.1), velocities 0.1 * N(0, 1), around the body at rest.
 
 Source. Finn et al. 2017 (``maml-2017``), Rothfuss et al. 2019 (``promp-2019``) and Rakelly et al.
-2019 (``pearl-2019``), by their released code. There ``promp-2019`` draws velocities from U[0, 3]
-where its text says U[0, 2]; the code is followed. ``pearl-2019`` has 100 training tasks and 30
-held-out ones. Body: ``assets/half_cheetah.xml``, the dynamics of Gymnasium's HalfCheetah-v5.
+2019 (``pearl-2019``). ``promp-2019`` draws velocities from U[0, 3] where the paper's text says
+U[0, 2]; its code is followed. ``pearl-2019`` has 100 training tasks and 30 held-out ones. The code
+of 2017 ran on another simulator binding, with a smaller start noise and the velocity and position
+of the torso's centre of mass; all presets here share the start and the velocity above. Body:
+``assets/half_cheetah.xml``, the dynamics of Gymnasium's HalfCheetah-v5.
 """
 
 from collections.abc import Mapping
@@ -155,14 +157,23 @@ class HalfCheetah:
         self._config, self._device = config, device
         self.physics = self.build_physics(1)
         self._shape = (1, 1)
-        self._goals: dict[str, NDArray[np.float64]] = {}
+        by_velocity = isinstance(config, HalfCheetahVelConfig)
+        self._parameter = "velocity" if by_velocity else "direction"
+        self._goal = np.zeros(1)
 
     def build_physics(self, num_copies: int) -> BatchPhysics:
         """Return the physics of N copies."""
         return BatchPhysics(load_asset("half_cheetah.xml"), num_copies, _SUBSTEPS, self.threads)
 
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
-        """Start E episodes of each task; return obs [K, E, O]."""
+        """Start E episodes of each task; return obs [K, E, O].
+
+        Raises:
+            ValueError: the tasks are those of another environment.
+        """
+        if self._parameter not in tasks.parameter:
+            got = ", ".join(tasks.parameter)
+            raise ValueError(f"{self.spec.name} takes tasks with {self._parameter!r}, got {got}")
         self._shape = (len(tasks.task_id), episodes)
         num_copies = self._shape[0] * episodes
         if self.physics.num_copies != num_copies:
@@ -174,15 +185,20 @@ class HalfCheetah:
         self.physics.reset(
             (0.2 * position - 0.1).reshape(num_copies, -1), (0.1 * velocity).reshape(num_copies, -1)
         )
+        goal = tasks.parameter[self._parameter].double().cpu().numpy()
         # One entry per copy, in the order of the copies.
-        self._goals = {
-            name: np.repeat(leaf.double().cpu().numpy(), episodes)
-            for name, leaf in tasks.parameter.items()
-        }
+        self._goal = np.repeat(goal, episodes)
         return self._observe()
 
     def step(self, action: Tensor, running: Tensor) -> Step:
-        """Apply actions [K, E, 6] to the running copies."""
+        """Apply actions [K, E, 6] to the running copies.
+
+        Raises:
+            ValueError: the actions have another shape.
+        """
+        expected = (*self._shape, _NUM_ACTUATORS)
+        if action.shape != expected:
+            raise ValueError(f"{self.spec.name}: action is {tuple(action.shape)}, not {expected}")
         physics = self.physics
         np.divide(_rows(action), self._config.action_scale, out=physics.ctrl)
         np.clip(physics.ctrl, -1.0, 1.0, out=physics.ctrl)
@@ -198,10 +214,11 @@ class HalfCheetah:
         )
 
     def _progress(self, speed: NDArray[np.float64]) -> NDArray[np.float64]:
-        if "direction" in self._goals:
-            progress: NDArray[np.float64] = self._goals["direction"] * speed
-            return progress
-        return -np.abs(speed - self._goals["velocity"])
+        by_velocity = self._parameter == "velocity"
+        progress: NDArray[np.float64] = (
+            -np.abs(speed - self._goal) if by_velocity else self._goal * speed
+        )
+        return progress
 
     def _observe(self) -> Tensor:
         qpos, qvel = self.physics.qpos, self.physics.qvel

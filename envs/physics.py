@@ -58,22 +58,32 @@ class BatchPhysics:
         self.ctrl: NDArray[np.float64] = self._batch.bind("ctrl")
 
     def reset(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
-        """Start all copies from the given state [N, nq], [N, nv]."""
-        self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-        self.qpos[:], self.qvel[:] = qpos, qvel
-        self._batch.forward()
+        """Start all copies from the given state [N, nq], [N, nv].
+
+        Raises:
+            ValueError: the state is not finite; MuJoCo would start elsewhere without a word.
+        """
+        finite = np.isfinite(qpos).all(1) & np.isfinite(qvel).all(1)
+        if not finite.all():
+            raise ValueError(f"start of copy {np.argmin(finite)} is not finite")
+        with _quiet():
+            self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+            self.qpos[:], self.qvel[:] = qpos, qvel
+            self._batch.forward()
 
     def step(self, copies: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
-        """Advance the given copies, or all, by ``substeps`` under ``ctrl``.
+        """Advance the given copies (ascending), or all, by ``substeps`` under ``ctrl``.
 
         Returns:
             [N] bool: copies that went non-finite in this step. MuJoCo has reset them: what their
             state says now has nothing to do with what they did.
         """
-        before = self._faults()
+        # MuJoCo's reset of a failed copy sets its counters back: they count from each step anew.
+        self._batch.warning[:] = 0
         with _quiet():
             self._batch.step(copies, nstep=self.substeps)
-        return self._faults() > before
+        faulty: NDArray[np.bool_] = self._batch.warning[:, _FAULTS, 1].any(1)
+        return faulty
 
     def expand(self, field: str) -> NDArray[np.float64]:
         """Give every copy its own values of a model field; return them, live, as [N, ...]."""
@@ -82,11 +92,8 @@ class BatchPhysics:
 
     def set_constants(self) -> None:
         """Recompute what the model derives from its fields, after writing to expanded ones."""
-        self._batch.set_const()
-
-    def _faults(self) -> NDArray[np.int64]:
-        counters: NDArray[np.int64] = self._batch.warning[:, _FAULTS, 1].sum(1)
-        return counters
+        with _quiet():
+            self._batch.set_const()
 
 
 @runtime_checkable

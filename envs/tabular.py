@@ -112,10 +112,11 @@ class RandomMDPs:
     def sample(self, num_tasks: int, streams: Streams) -> Tasks:
         """Draw K MDPs."""
         uniform = streams.uniform("transition", num_tasks, (*self._shape, self._shape[0]))
-        # Standard exponentials divided by their sum are Dirichlet(1); log1p keeps 0 out of the log.
-        exponential = -torch.log1p(-uniform)
+        # Standard exponentials divided by their sum are Dirichlet(1); log1p keeps 0 out of the log,
+        # and float64 keeps the last bits of these frozen tasks the same on every processor.
+        exponential = -torch.log1p(-uniform.double())
         reward_mean = 1.0 + streams.normal("mean", num_tasks, self._shape)
-        transition = exponential / exponential.sum(-1, keepdim=True)
+        transition = (exponential / exponential.sum(-1, keepdim=True)).float()
         return fresh({"reward_mean": reward_mean, "transition": transition})
 
     def held_out(self, num_tasks: int) -> Tasks:

@@ -17,7 +17,7 @@ from metarl.evaluation import EvaluationConfig, adaptation_curve
 from metarl.experiments.experiment import Experiment, Parts, build, from_dict
 from metarl.experiments.figures import adaptation_figure
 from metarl.protocols import Algorithm
-from metarl.runs import read_config
+from metarl.runs import read_config, system_facts
 from metarl.seeding import Streams
 from metarl.statistics import CurveSummary, summarise_curve
 from metarl.types import EnvSpec
@@ -117,6 +117,7 @@ def report(
         "episodes": experiment.episodes,
         "score": score_label(parts.env.spec),
         "interval": "95% bootstrap of the IQM over tasks",
+        "system": system_facts(),
         "references": {
             name: as_json(experiment, 0, curve)
             for name, curve in curves.items()

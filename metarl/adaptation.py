@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -86,15 +85,16 @@ class InnerConfig:
 
 def begin_stacked(params: Params, num_tasks: int) -> Adapted:
     """Give each of K tasks the same weights, and a count of adaptations that stands at 0."""
-    count = torch.zeros(num_tasks, device=next(iter(params.values())).device)
-    return trees.stack(params, num_tasks) | {COUNT: count}
+    some_leaf = next(iter(params.values()))
+    return trees.stack(params, num_tasks) | {COUNT: some_leaf.new_zeros(num_tasks)}
 
 
 def adapt_stacked(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
     """Take one policy-gradient step in each of K tasks, with weights [K, ...] of their own."""
     count = adapted[COUNT]
     weights = {name: leaf for name, leaf in adapted.items() if name != COUNT}
-    step_size = config.inner_lr * torch.where(count == 0, 1.0, config.later_lr_scale)
+    later = (count > 0).to(count)
+    step_size = config.inner_lr * (1.0 + (config.later_lr_scale - 1.0) * later)
 
     def step(params: Params, one: Lesson, size: Tensor) -> Params:
         return gradient_step(policy, params, one, config, size)

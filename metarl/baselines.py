@@ -22,9 +22,11 @@ def time_features(obs: Tensor) -> Tensor:
 def linear_values(batch: Trajectories, discount: float, ridge: float) -> Tensor:
     """Fit each task's discounted returns by ridge regression and evaluate the fit everywhere.
 
-    The target is what was collected until the episode's end, so the value of the observation at
-    the time limit is the fit's extrapolation by one step. All K normal equations are solved in one
-    call, in float64: squared observations make them ill-conditioned.
+    The target is what was collected until the time limit T, and the features hold the time: the
+    fit is the value of a *finite* horizon, which at T is 0 and is set so (the fit extrapolated by
+    one step would add noise as large as the returns). An episode that was cut before T is
+    bootstrapped from the fit. All K normal equations are solved in one call, in float64: squared
+    observations make them ill-conditioned.
 
     Returns:
         Values [K, E, T+1] float32.
@@ -37,4 +39,5 @@ def linear_values(batch: Trajectories, discount: float, ridge: float) -> Tensor:
     gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
     weights: Tensor = torch.linalg.solve(gram, inputs.mT @ target[..., None])
     values = (features.flatten(1, 2) @ weights).reshape(batch.obs.shape[:-1])
+    values[..., -1] = 0.0
     return values.to(batch.reward.dtype)

@@ -20,7 +20,9 @@ class Allowed(NamedTuple):
     def accepts(self, value: object) -> bool:
         """Whether ``value`` is a finite number in the range; booleans and NaN are not."""
         kinds = (int,) if self.whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            return False
+        if isinstance(value, float) and not math.isfinite(value):
             return False
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
@@ -31,8 +33,8 @@ POSITIVE = Allowed(0.0, math.inf, "a finite number > 0", low_open=True)
 NON_NEGATIVE = Allowed(0.0, math.inf, "a finite number >= 0")
 UNIT = Allowed(0.0, 1.0, "a number from 0 to 1")
 FRACTION = Allowed(0.0, 1.0, "a number above 0 and below 1", low_open=True, high_open=True)
-COUNT = Allowed(1, math.inf, "a whole number >= 1", whole=True)
-COUNT_OR_ZERO = Allowed(0, math.inf, "a whole number >= 0", whole=True)
+COUNT = Allowed(1, 2**31 - 1, "a whole number from 1 to 2^31 - 1", whole=True)
+COUNT_OR_ZERO = Allowed(0, 2**31 - 1, "a whole number from 0 to 2^31 - 1", whole=True)
 SEED = Allowed(0, 2**63 - 1, "a whole number from 0 to 2^63 - 1", whole=True)
 
 
@@ -45,7 +47,7 @@ class InputError(ValueError):
 
 
 def check_fields(config: object, allowed: Mapping[str, Allowed], *more: str | None) -> None:
-    """Check numeric fields of a dataclass by name, and append the faults found by the caller.
+    """Check a config: numeric fields by the given rules, every flag, and the caller's findings.
 
     Raises:
         InputError: a value is out of its range, or one of ``more`` is a message.
@@ -55,6 +57,11 @@ def check_fields(config: object, allowed: Mapping[str, Allowed], *more: str | No
         f"{owner}.{name} must be {rule.text}, got {getattr(config, name)!r}"
         for name, rule in allowed.items()
         if not rule.accepts(getattr(config, name))
+    ]
+    lines += [
+        f"{owner}.{field.name} must be True or False, got {getattr(config, field.name)!r}"
+        for field in dataclasses.fields(config)  # type: ignore[arg-type]
+        if field.type is bool and not isinstance(getattr(config, field.name), bool)
     ]
     lines += [line for line in more if line]
     if lines:

@@ -59,7 +59,8 @@ class Categorical(NamedTuple):
     def sample(self, noise: Tensor) -> Tensor:
         """Turn uniform noise [...] into a choice [...] by the inverse distribution function."""
         cumulative = torch.softmax(self.logits, -1).cumsum(-1)
-        # Rounding may leave the last entry below 1: without it no noise can pass the last choice.
+        # Rounding may leave the last entry below 1, which must not fall to the last choice.
+        cumulative = cumulative / cumulative[..., -1:]
         return (noise[..., None] >= cumulative[..., :-1]).sum(-1)
 
     def mode(self) -> Tensor:

@@ -22,6 +22,15 @@ class MetaOptimizer:
         self.params: Params = {leaf: value.clone() for leaf, value in params.items()}
         make = OPTIMIZERS[name]
         self._optimizer = make(self.params.values(), lr=step_size)  # type: ignore[call-arg]
+        # A step along nothing makes the optimiser lay out its memory, which is then set to the
+        # start: so the state has the same names before and after the first real step.
+        self.step({leaf: torch.zeros_like(value) for leaf, value in params.items()})
+        for value in self._memory().values():
+            value.zero_()
+
+    def weights(self) -> Params:
+        """Return a copy of the weights, which later steps leave alone."""
+        return {name: leaf.clone() for name, leaf in self.params.items()}
 
     def step(self, gradient: Params) -> None:
         """Take one step down the gradient."""
@@ -31,25 +40,22 @@ class MetaOptimizer:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the weights by name, and the optimiser's memory of each as ``name/what``."""
-        memory = {
-            f"{name}/{what}": value
-            for name, leaf in self.params.items()
-            for what, value in self._optimizer.state[leaf].items()
-            if isinstance(value, Tensor)
-        }
-        return dict(self.params) | memory
+        return self.weights() | {name: value.clone() for name, value in self._memory().items()}
 
     def load_state_dict(self, state: dict[str, Tensor], owner: str) -> None:
         """Take over weights and memory.
 
         Raises:
-            ValueError: weights are missing, unknown or of another shape.
+            ValueError: an entry is missing, unknown or of another shape; nothing was taken over.
         """
-        weights = {name: value for name, value in state.items() if "/" not in name}
-        for name, value in trees.take_over(self.params, weights, owner).items():
-            self.params[name].copy_(value)
-        self._optimizer.state.clear()
-        for place, value in state.items():
-            name, _, what = place.partition("/")
-            if what:
-                self._optimizer.state[self.params[name]][what] = value.clone()
+        current = self.params | self._memory()
+        for name, value in trees.take_over(current, state, owner).items():
+            current[name].copy_(value)
+
+    def _memory(self) -> dict[str, Tensor]:
+        return {
+            f"{name}/{what}": value
+            for name, leaf in self.params.items()
+            for what, value in self._optimizer.state[leaf].items()
+            if isinstance(value, Tensor)
+        }

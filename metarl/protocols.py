@@ -51,7 +51,10 @@ class VectorTaskEnv(Protocol):
         ...
 
     def step(self, action: Tensor, running: Tensor) -> Step:
-        """Apply actions [K, E, A] (or [K, E] int64) to the copies with ``running`` [K, E] bool."""
+        """Apply actions [K, E, A] (or [K, E] int64) to the copies with ``running`` [K, E] bool.
+
+        The tensors of the result are the caller's to keep: no later step writes into them.
+        """
         ...
 
 

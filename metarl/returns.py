@@ -1,8 +1,4 @@
-"""Returns and advantages on masked tensors [..., T], without a loop over time.
-
-A discounted sum over the future is a product with the triangular matrix of powers of the discount,
-so every function here is one matrix product. Masks are true up to an episode's last step.
-"""
+"""Returns and advantages on tensors [..., T], under masks that hold to an episode's last step."""
 
 import torch
 from torch import Tensor
@@ -10,11 +6,13 @@ from torch import Tensor
 
 def discounted_sums(x: Tensor, discount: float) -> Tensor:
     """Return y_t = sum_{s >= t} discount^(s-t) x_s for x [..., T]."""
-    horizon = x.shape[-1]
-    time = torch.arange(horizon, device=x.device)
-    ahead = time[:, None] - time[None, :]
-    powers = torch.where(ahead >= 0, float(discount) ** ahead.clamp(min=0).to(x.dtype), 0.0)
-    return x @ powers.to(x.dtype)
+    # Backwards in time rather than by one matrix product, whose last bits would depend on how many
+    # episodes share it.
+    steps = x.unbind(-1)
+    sums = [steps[-1]]
+    for step in reversed(steps[:-1]):
+        sums.append(torch.add(step, sums[-1], alpha=discount))
+    return torch.stack(sums[::-1], -1)
 
 
 def generalised_advantages(

@@ -25,39 +25,34 @@ def collect(
         The round, and what the agent knows after it (changed only by agents with memory).
 
     Raises:
-        FloatingPointError: the environment returned an observation or reward that is not finite.
+        FloatingPointError: the environment returned an observation or reward that is not finite,
+            or the policy an action; the message names task, episode and step.
     """
     spec, num_tasks = env.spec, len(tasks.task_id)
     obs = env.reset(tasks, episodes, streams.at("env"))
     noise = action_noise(spec, num_tasks, episodes, streams)
     running = torch.ones(num_tasks, episodes, dtype=torch.bool, device=obs.device)
     faulty = torch.zeros_like(running)
-    seen, actions, log_probs, rewards, ends, masks = [obs], [], [], [], [], []
+    seen, steps = [obs], []
     with torch.no_grad(), _leave_cores_to(env):
         for time in range(spec.horizon):
             acted = agent.act(adapted, obs, noise[:, :, time])
             adapted = acted.adapted
             step = env.step(acted.action, running)
-            faulty |= step.faulty
-            valid = running & ~step.faulty
+            failed = step.faulty & running
+            valid = running & ~failed
             ended = step.terminated & valid
-            seen.append(step.obs)
-            actions.append(acted.action)
-            log_probs.append(acted.log_prob)
-            rewards.append(torch.where(valid, step.reward, 0.0))
-            ends.append(ended)
-            masks.append(valid)
-            obs, running = step.obs, valid & ~ended
-    batch = Trajectories(
-        task_id=tasks.task_id.to(obs.device),
-        obs=torch.stack(seen, 2),
-        action=torch.stack(actions, 2),
-        log_prob=torch.stack(log_probs, 2),
-        reward=torch.stack(rewards, 2),
-        terminated=torch.stack(ends, 2),
-        mask=torch.stack(masks, 2),
-        faulty=faulty,
+            # Where the simulator failed its observation means nothing: the last good one stays.
+            obs = torch.where(failed[..., None], obs, step.obs)
+            reward = torch.where(valid, step.reward, 0.0)
+            seen.append(obs)
+            steps.append((acted.action, acted.log_prob, reward, ended, valid))
+            faulty, running = faulty | failed, valid & ~ended
+    action, log_prob, reward, terminated, mask = (
+        torch.stack(column, 2) for column in zip(*steps, strict=True)
     )
+    task_id, seen_obs = tasks.task_id.to(obs.device), torch.stack(seen, 2)
+    batch = Trajectories(task_id, seen_obs, action, log_prob, reward, terminated, mask, faulty)
     _refuse_non_finite(spec.name, batch)
     return batch, adapted
 
@@ -117,11 +112,15 @@ def _leave_cores_to(env: VectorTaskEnv) -> Iterator[None]:
 
 
 def _refuse_non_finite(name: str, batch: Trajectories) -> None:
-    for field in ("obs", "reward"):
+    # An observation stands one place behind the step that led to it.
+    fields = {"obs": -1, "reward": 0, "action": 0, "log_prob": 0}
+    for field, shift in fields.items():
         values: Tensor = getattr(batch, field)
         if torch.isfinite(values).all():
             continue
-        task, episode, time = (~torch.isfinite(values)).nonzero()[0, :3].tolist()
+        task, episode, place = (~torch.isfinite(values)).nonzero()[0, :3].tolist()
+        step = f"step {place + shift}" if place + shift >= 0 else "reset"
+        source = name if field in ("obs", "reward") else f"the policy in {name}"
         raise FloatingPointError(
-            f"{name}: {field} is not finite in task {task}, episode {episode}, step {time}"
+            f"{source}: {field} is not finite in task {task}, episode {episode}, {step}"
         )

@@ -56,24 +56,29 @@ class Streams(NamedTuple):
     def uniform(self, purpose: str, num_tasks: int, shape: tuple[int, ...]) -> Tensor:
         """Draw from U[0, 1), as [K, *shape] float32."""
         size = math.prod(shape)
-        words = self._words(purpose, num_tasks, (size + 3) // 4)
+        words = self._words(f"uniform {purpose}", num_tasks, (size + 3) // 4)
         bits = words.flatten(1)[:, :size]
         return ((bits >> 8).to(torch.float32) * 2.0**-24).reshape(num_tasks, *shape)
 
     def normal(self, purpose: str, num_tasks: int, shape: tuple[int, ...]) -> Tensor:
-        """Draw from N(0, 1) by the Box-Muller transform, as [K, *shape] float32."""
+        """Draw from N(0, 1) by the Box-Muller transform, as [K, *shape] float32.
+
+        The transform is done in float64 and rounded once: in float32, the last bits of a logarithm
+        or a cosine depend on the processor's instruction set.
+        """
         size = math.prod(shape)
-        words = self._words(purpose, num_tasks, (size + 3) // 4).to(torch.float32)
+        words = self._words(f"normal {purpose}", num_tasks, (size + 3) // 4).to(torch.float64)
         # The first word is shifted to (0, 1]: its logarithm must be finite.
         radius = torch.sqrt(-2.0 * torch.log((words[..., :2] + 1.0) * 2.0**-32))
         angle = words[..., 2:] * (2.0 * math.pi * 2.0**-32)
         pairs = torch.cat((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
-        return pairs.flatten(1)[:, :size].reshape(num_tasks, *shape)
+        return pairs.flatten(1)[:, :size].reshape(num_tasks, *shape).to(torch.float32)
 
     def _words(self, purpose: str, num_tasks: int, num_blocks: int) -> Tensor:
         """Return [K, num_blocks, 4] random 32-bit words."""
-        name = repr((self.seed, *self.path, purpose)).encode()
-        digest = hashlib.blake2b(name, digest_size=8).digest()
+        # Whole numbers of any type name the same stream.
+        names = [name if isinstance(name, str) else int(name) for name in (self.seed, *self.path)]
+        digest = hashlib.blake2b(repr((*names, purpose)).encode(), digest_size=8).digest()
         key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
         block = torch.arange(num_blocks, device=self.device).expand(num_tasks, -1)
         task = torch.arange(num_tasks, device=self.device)[:, None] + self.first_task

@@ -6,6 +6,7 @@ the old weights the Hessian of the mean KL is J^T F J, with F the Fisher informa
 distributions, so a product with it needs one J v and one J^T u and no third derivative.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -132,7 +133,7 @@ def trust_region_step(
             new = after(candidate)
             gain = float(surrogate(new)) - metrics["train/surrogate"]
             kl = float((old.kl(new) * weights).sum())  # type: ignore[arg-type]
-        if gain > 0.0 and kl <= config.max_kl:
+        if 0.0 < gain < math.inf and kl <= config.max_kl:
             taken = {"train/approx_kl": kl, "train/surrogate_gain": gain, "train/accepted": 1.0}
             return candidate, metrics | taken | {"train/backtracks": trial}
     kept = {"train/approx_kl": 0.0, "train/surrogate_gain": 0.0, "train/accepted": 0.0}

@@ -201,3 +201,10 @@ def test_pearls_lists() -> None:
     test = set(held_out.parameter["velocity"].tolist())
     assert (len(train), len(test), len(train & test)) == (100, 30, 0)
     assert all(0 <= velocity < 3 for velocity in train | test)
+
+
+def test_a_list_of_test_tasks_goes_with_one_of_training_tasks() -> None:
+    config: Any = envs.preset(VEL, "pearl-2019")
+    for change in ({"num_train_tasks": 0}, {"num_test_tasks": 0}):
+        with pytest.raises(ValueError, match=r"num_test_tasks must be 0 exactly when"):
+            replace(config, **change)

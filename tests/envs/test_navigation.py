@@ -124,3 +124,8 @@ def test_standing_still_scores_minus_the_horizon_times_the_distance() -> None:
     env = start(NavigationConfig(), (0.3, 0.4))
     rewards = [move(env, (0.0, 0.0)).reward.item() for _ in range(100)]
     assert sum(rewards) == pytest.approx(-50, abs=1e-3)
+
+
+def test_a_huge_whole_number_is_refused_like_any_other() -> None:
+    with pytest.raises(ValueError, match=r"NavigationConfig\.horizon must be"):
+        NavigationConfig(horizon=10**400)

@@ -5,18 +5,33 @@ import itertools
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.functional import jacobian
 from torch.func import jacrev
 
 from metarl import trees
-from metarl.adaptation import AdvantageConfig, InnerConfig, Lesson, adapt_stacked, prepare
-from metarl.adaptation import gradient_step as step_of_one_task
+from metarl.adaptation import (
+    COUNT,
+    AdvantageConfig,
+    InnerConfig,
+    Lesson,
+    adapt_stacked,
+    begin_stacked,
+    gradient_step,
+    prepare,
+)
 from metarl.baselines import linear_values
+from metarl.distributions import Categorical
 from metarl.objectives import InnerObjective
-from metarl.policies import CategoricalPolicy, GaussianPolicy, Policy, PolicyConfig
-from metarl.policies import stacked_distribution as acting
+from metarl.policies import (
+    CategoricalPolicy,
+    GaussianPolicy,
+    Policy,
+    PolicyConfig,
+    stacked_distribution,
+)
 from metarl.returns import generalised_advantages
 from metarl.seeding import Streams
-from metarl.types import Params, Trajectories
+from metarl.types import Adapted, Params, Trajectories
 
 TASKS, EPISODES, HORIZON = 3, 2, 4
 LENGTHS = torch.tensor([[4, 2], [3, 3], [1, 4]])
@@ -38,13 +53,15 @@ def tiny_policy(discrete: bool) -> Policy:
     return GaussianPolicy((2, 3, 2), PolicyConfig(init_std=0.7))
 
 
-def stacked_weights(policy: Policy) -> Params:
-    """Weights that differ from task to task."""
-    weights = trees.stack(policy.init(Streams(0)), TASKS)
-    return {
+def fresh(policy: Policy) -> Adapted:
+    """Not adapted yet, but with weights that differ from task to task."""
+    start = begin_stacked(policy.init(Streams(0)), TASKS)
+    weights = {
         name: leaf.double() + 0.3 * random(*leaf.shape, seed=i)
-        for i, (name, leaf) in enumerate(weights.items())
+        for i, (name, leaf) in enumerate(start.items())
+        if name != COUNT
     }
+    return weights | {COUNT: start[COUNT]}
 
 
 def round_of(discrete: bool, seed: int = 50) -> Trajectories:
@@ -70,37 +87,39 @@ def round_of(discrete: bool, seed: int = 50) -> Trajectories:
     )
 
 
-def task_of(params: Params, task: int) -> Params:
-    return {name: leaf[task] for name, leaf in params.items()}
+def task_of(adapted: Adapted, task: int) -> Params:
+    return {name: leaf[task] for name, leaf in adapted.items() if name != COUNT}
 
 
 @combinations
 def test_batched_equals_task_by_task(discrete: bool, objective: InnerObjective) -> None:
-    policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.3, inner_objective=objective)
-    params, lesson = stacked_weights(policy), prepare(round_of(discrete), ADVANTAGES)
+    policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.25, inner_objective=objective)
+    params, lesson = fresh(policy), prepare(round_of(discrete), ADVANTAGES)
     together = adapt_stacked(policy, params, lesson, config)
     for task in range(TASKS):
         one = Lesson(*(field[task] for field in lesson))
-        alone = step_of_one_task(policy, task_of(params, task), one, config)
-        assert alone.keys() == together.keys()
+        alone = gradient_step(policy, task_of(params, task), one, config, torch.tensor(0.25))
+        assert {*alone, COUNT} == set(together)
         for name, leaf in alone.items():
             torch.testing.assert_close(together[name][task], leaf, rtol=1e-12, atol=1e-14)
             assert not torch.equal(leaf, params[name][task])
 
 
-def objective_by_loop(policy: Policy, params: Params, lesson: Lesson, task: int, ratio: bool) -> Tensor:
+def objective_by_loop(
+    policy: Policy, params: Params, lesson: Lesson, task: int, ratio: bool
+) -> Tensor:
     """One task's surrogate, summed step by step with torch.distributions."""
     terms = []
     for episode in range(EPISODES):
         for t in range(int(LENGTHS[task, episode])):
             at = (task, episode, t)
             described = policy.distribution(params, lesson.obs[at])
-            if isinstance(policy, CategoricalPolicy):
-                theirs = torch.distributions.Categorical(logits=described[0])
-                log_prob = theirs.log_prob(lesson.action[at])
+            theirs: torch.distributions.Distribution
+            if isinstance(described, Categorical):
+                theirs = torch.distributions.Categorical(logits=described.logits)
             else:
-                normal = torch.distributions.Normal(described[0], described[1].exp())
-                log_prob = normal.log_prob(lesson.action[at]).sum()
+                theirs = torch.distributions.Normal(described.mean, described.log_std.exp())
+            log_prob = theirs.log_prob(lesson.action[at]).sum()  # type: ignore[no-untyped-call]
             weight = torch.exp(log_prob - lesson.log_prob[at]) if ratio else log_prob
             terms.append(weight * lesson.advantage[at])
     return torch.stack(terms).mean()
@@ -108,15 +127,15 @@ def objective_by_loop(policy: Policy, params: Params, lesson: Lesson, task: int,
 
 @combinations
 def test_a_step_climbs_the_surrogate(discrete: bool, objective: InnerObjective) -> None:
-    policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.3, inner_objective=objective)
-    params, lesson = stacked_weights(policy), prepare(round_of(discrete), ADVANTAGES)
+    policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.25, inner_objective=objective)
+    params, lesson = fresh(policy), prepare(round_of(discrete), ADVANTAGES)
     result = adapt_stacked(policy, params, lesson, config)
     for task in range(TASKS):
         leaves = {n: x.clone().requires_grad_() for n, x in task_of(params, task).items()}
         value = objective_by_loop(policy, leaves, lesson, task, objective == "ratio")
         gradient = torch.autograd.grad(value, list(leaves.values()))
         for (name, leaf), slope in zip(leaves.items(), gradient, strict=True):
-            torch.testing.assert_close(result[name][task], leaf.detach() + 0.3 * slope)
+            torch.testing.assert_close(result[name][task], leaf.detach() + 0.25 * slope)
 
 
 def softmax_step(logits: Tensor, lesson: Lesson, task: int, ratio: bool) -> Tensor:
@@ -136,7 +155,7 @@ def softmax_step(logits: Tensor, lesson: Lesson, task: int, ratio: bool) -> Tens
 def test_two_steps_of_a_softmax_by_hand(objective: InnerObjective) -> None:
     policy = CategoricalPolicy((2, 3), PolicyConfig(hidden_sizes=()))
     config = InnerConfig(inner_lr=0.5, inner_objective=objective)
-    adapted = stacked_weights(policy)
+    adapted = fresh(policy)
     logits = adapted["layer0.bias"].clone()
     for seed in (50, 60):
         lesson = prepare(round_of(True, seed), ADVANTAGES)
@@ -151,20 +170,20 @@ def test_two_steps_of_a_softmax_by_hand(objective: InnerObjective) -> None:
 def test_the_ratio_divides_by_the_policy_that_acted_in_that_round(discrete: bool) -> None:
     # There both surrogates have one gradient; with any other denominator they part.
     policy = tiny_policy(discrete)
-    params = {objective: stacked_weights(policy) for objective in OBJECTIVES}
+    params = {objective: fresh(policy) for objective in OBJECTIVES}
     for seed in (50, 60):
         batch = round_of(discrete, seed)
-        actors = acting(policy, params["ratio"], batch.obs[:, :, :-1])
+        actors = stacked_distribution(policy, params["ratio"], batch.obs[:, :, :-1])
         lesson = prepare(batch._replace(log_prob=actors.log_prob(batch.action)), ADVANTAGES)
         stale = lesson._replace(log_prob=lesson.log_prob - 0.5)
-        config = InnerConfig(inner_lr=0.3, inner_objective="ratio")
+        config = InnerConfig(inner_lr=0.25, inner_objective="ratio")
         wrong = adapt_stacked(policy, params["ratio"], stale, config)
         for objective in OBJECTIVES:
-            config = InnerConfig(inner_lr=0.3, inner_objective=objective)
+            config = InnerConfig(inner_lr=0.25, inner_objective=objective)
             params[objective] = adapt_stacked(policy, params[objective], lesson, config)
         for name, leaf in params["log_likelihood"].items():
             torch.testing.assert_close(params["ratio"][name], leaf, rtol=1e-11, atol=1e-13)
-            assert not torch.allclose(wrong[name], leaf)
+            assert name == COUNT or not torch.allclose(wrong[name], leaf)
 
 
 @combinations
@@ -172,14 +191,12 @@ def test_first_order_makes_the_jacobian_the_identity(
     discrete: bool, objective: InnerObjective
 ) -> None:
     policy = tiny_policy(discrete)
-    like = task_of(stacked_weights(policy), 0)
+    like = task_of(fresh(policy), 0)
     lessons = [prepare(round_of(discrete, seed), ADVANTAGES) for seed in (50, 60)]
 
     def adapted(theta: Tensor, first_order: bool) -> Tensor:
-        config = InnerConfig(
-            inner_lr=0.3, inner_objective=objective, first_order=first_order
-        )
-        params = trees.stack(trees.unflatten(theta, like), TASKS)
+        config = InnerConfig(inner_lr=0.25, inner_objective=objective, first_order=first_order)
+        params = begin_stacked(trees.unflatten(theta, like), TASKS)
         for lesson in lessons:
             params = adapt_stacked(policy, params, lesson, config)
         return torch.stack([trees.flatten(task_of(params, k)) for k in range(TASKS)])
@@ -188,19 +205,42 @@ def test_first_order_makes_the_jacobian_the_identity(
     assert torch.equal(adapted(theta, True), adapted(theta, False))
     identity = torch.eye(len(theta), dtype=torch.float64)
     first, full = (jacrev(adapted)(theta, first_order) for first_order in (True, False))
-    by_autograd = torch.autograd.functional.jacobian(lambda x: adapted(x, True), theta)
+    by_autograd = jacobian(lambda x: adapted(x, True), theta)  # type: ignore[no-untyped-call]
     for task in range(TASKS):
         assert torch.equal(first[task], identity)
         assert torch.equal(by_autograd[task], identity)
         assert (full[task] - identity).abs().max() > 1e-3
 
 
+def test_steps_after_the_first_have_a_size_of_their_own() -> None:
+    policy, lesson = tiny_policy(False), prepare(round_of(False), ADVANTAGES)
+    scaled = InnerConfig(inner_lr=0.25, later_lr_scale=0.5)
+    sizes, adapted = [0.25, 0.125, 0.125], fresh(policy)
+    for count, size in enumerate(sizes):
+        assert adapted[COUNT].tolist() == [count] * TASKS
+        same = adapted | {COUNT: torch.zeros(TASKS)}
+        expected = adapt_stacked(policy, same, lesson, InnerConfig(inner_lr=size))
+        adapted = adapt_stacked(policy, adapted, lesson, scaled)
+        for name in adapted.keys() - {COUNT}:
+            torch.testing.assert_close(adapted[name], expected[name], rtol=1e-12, atol=1e-14)
+    # Tasks that have adapted unequally often each have their own size.
+    mixed = fresh(policy) | {COUNT: torch.tensor([0.0, 1.0, 2.0])}
+    result = adapt_stacked(policy, mixed, lesson, scaled)
+    for task, size in enumerate(sizes):
+        one = Lesson(*(field[task] for field in lesson))
+        alone = gradient_step(policy, task_of(mixed, task), one, scaled, torch.tensor(size))
+        for name, leaf in alone.items():
+            torch.testing.assert_close(result[name][task], leaf, rtol=1e-12, atol=1e-14)
+    assert result[COUNT].tolist() == [1.0, 2.0, 3.0]
+
+
 @combinations
 def test_a_step_of_size_zero_changes_nothing(discrete: bool, objective: InnerObjective) -> None:
     policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.0, inner_objective=objective)
-    params, lesson = stacked_weights(policy), prepare(round_of(discrete), ADVANTAGES)
-    for name, leaf in adapt_stacked(policy, params, lesson, config).items():
-        assert torch.equal(leaf, params[name])
+    params, lesson = fresh(policy), prepare(round_of(discrete), ADVANTAGES)
+    result = adapt_stacked(policy, params, lesson, config)
+    for name in result.keys() - {COUNT}:
+        assert torch.equal(result[name], params[name])
 
 
 def test_a_lesson_is_made_of_the_round_alone() -> None:
@@ -227,8 +267,8 @@ def test_a_lesson_is_made_of_the_round_alone() -> None:
 
 @combinations
 def test_padded_steps_do_not_matter(discrete: bool, objective: InnerObjective) -> None:
-    policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.3, inner_objective=objective)
-    params, batch = stacked_weights(policy), round_of(discrete)
+    policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.25, inner_objective=objective)
+    params, batch = fresh(policy), round_of(discrete)
     first = torch.ones(TASKS, EPISODES, 1, dtype=torch.bool)
     real = torch.cat((first, batch.mask), -1)[..., None]  # also where the last step led
     padded = ~batch.mask if discrete else ~batch.mask[..., None]

@@ -55,7 +55,7 @@ def values_by_hand(batch: Trajectories, task: int, discount: float, ridge: float
     matrix = np.concatenate([np.array(rows), np.sqrt(ridge) * np.eye(size)])
     weights = np.linalg.lstsq(matrix, np.append(targets, np.zeros(size)), rcond=None)[0]
     everywhere = [
-        [np.dot(features_by_hand(obs[e, t], t), weights) for t in range(HORIZON + 1)]
+        [np.dot(features_by_hand(obs[e, t], t), weights) for t in range(HORIZON)] + [0.0]
         for e in range(EPISODES)
     ]
     return torch.tensor(np.array(everywhere))
@@ -110,8 +110,14 @@ def test_a_return_that_is_linear_in_the_features_is_fitted_exactly(discount: flo
     reward = returns[..., :-1] - discount * following
     full = torch.full((TASKS, EPISODES), HORIZON)
     values = linear_values(batch_of(reward, obs, full), discount, 1e-16)
-    # Also one step beyond the data: the value of the observation at the time limit.
-    torch.testing.assert_close(values, returns, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(values[..., :-1], returns[..., :-1], rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_is_left_to_earn_at_the_time_limit_but_after_a_cut_there_is() -> None:
+    batch = random_batch()
+    values = linear_values(batch, 0.9, 1e-3)
+    assert (values[..., -1] == 0.0).all()
+    assert (values[..., :-1] != 0.0).all()
 
 
 def test_padded_steps_take_no_part() -> None:
