@@ -45,7 +45,7 @@ from torch import Tensor
 
 from metarl.checks import COUNT, COUNT_OR_ZERO, POSITIVE, check_fields
 from metarl.envs.physics import BatchPhysics, load_asset
-from metarl.envs.task_lists import HELD_OUT, FiniteTasks, fresh
+from metarl.envs.task_lists import EndlessTasks, FiniteTasks
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Step, Tasks
@@ -130,23 +130,6 @@ class Directions:
 
     def _tasks(self, task_id: Tensor) -> Tasks:
         return Tasks(task_id, {"direction": 2.0 * task_id.float() - 1.0})
-
-
-class Velocities:
-    """Velocities from U[0, max_velocity] m/s, drawn without end."""
-
-    num_held_out = None
-
-    def __init__(self, max_velocity: float, device: str) -> None:
-        self.max_velocity, self.device = max_velocity, device
-
-    def sample(self, num_tasks: int, streams: Streams) -> Tasks:
-        """Draw K velocities."""
-        return fresh({"velocity": streams.uniform("velocity", num_tasks, ()) * self.max_velocity})
-
-    def held_out(self, num_tasks: int) -> Tasks:
-        """Return the first K velocities of the fixed stream."""
-        return self.sample(num_tasks, HELD_OUT.at("HalfCheetahVel")._replace(device=self.device))
 
 
 class HalfCheetah:
@@ -244,13 +227,13 @@ def build(
     """Build the distribution and the environment of either family."""
     size = 20 if config.observe_torso else 17
     spec = EnvSpec(name, size, _NUM_ACTUATORS, False, config.horizon, score_is_total=False)
-    distribution: TaskDistribution
-    if isinstance(config, HalfCheetahVelConfig):
-        distribution = Velocities(config.max_velocity, device)
-        if config.num_train_tasks:
-            distribution = FiniteTasks(
-                distribution, name, config.num_train_tasks, config.num_test_tasks
-            )
-    else:
-        distribution = Directions(device)
-    return distribution, HalfCheetah(spec, config, device, threads)
+    env = HalfCheetah(spec, config, device, threads)
+    if not isinstance(config, HalfCheetahVelConfig):
+        return Directions(device), env
+    top = config.max_velocity
+    velocities = EndlessTasks(
+        name, lambda k, streams: {"velocity": streams.uniform("velocity", k, ()) * top}, device
+    )
+    if not config.num_train_tasks:
+        return velocities, env
+    return FiniteTasks(velocities, name, config.num_train_tasks, config.num_test_tasks), env

@@ -20,12 +20,13 @@ code wraps the environment so that an action of 1 is the largest displacement: `
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from metarl.checks import COUNT, POSITIVE, check_fields
-from metarl.envs.task_lists import HELD_OUT, fresh
+from metarl.envs.task_lists import EndlessTasks
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Step, Tasks
 
@@ -49,25 +50,6 @@ class NavigationConfig:
 
 
 PRESETS: Mapping[str, NavigationConfig] = {"maml-2017": NavigationConfig()}
-
-
-class SquareGoals:
-    """Goals drawn uniformly from a square around the origin."""
-
-    num_held_out = None
-
-    def __init__(self, name: str, goal_range: float, device: str) -> None:
-        self._name, self._goal_range, self._device = name, goal_range, device
-
-    def sample(self, num_tasks: int, streams: Streams) -> Tasks:
-        """Draw K goals."""
-        return fresh(
-            {"goal": (2.0 * streams.uniform("goal", num_tasks, (2,)) - 1.0) * self._goal_range}
-        )
-
-    def held_out(self, num_tasks: int) -> Tasks:
-        """Return the first K goals of the fixed stream."""
-        return self.sample(num_tasks, HELD_OUT.at(self._name)._replace(device=self._device))
 
 
 class NavigationEnv:
@@ -98,10 +80,15 @@ class NavigationEnv:
         )
 
 
+def draw_goals(num_tasks: int, streams: Streams, goal_range: float) -> dict[str, Tensor]:
+    """Draw K goals uniformly from a square around the origin."""
+    return {"goal": (2.0 * streams.uniform("goal", num_tasks, (2,)) - 1.0) * goal_range}
+
+
 def build(
     name: str, config: NavigationConfig, device: str, _threads: int
-) -> tuple[SquareGoals, NavigationEnv]:
+) -> tuple[EndlessTasks, NavigationEnv]:
     """Build the distribution and the environment."""
     spec = EnvSpec(name, 2, 2, False, config.horizon, score_is_total=False)
-    env = NavigationEnv(spec, config.action_scale, device)
-    return SquareGoals(name, config.goal_range, device), env
+    goals = EndlessTasks(name, partial(draw_goals, goal_range=config.goal_range), device)
+    return goals, NavigationEnv(spec, config.action_scale, device)

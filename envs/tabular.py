@@ -28,13 +28,14 @@ Source. Duan et al. 2016 (RL^2), sections 3.1 and 3.2.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from metarl.checks import COUNT, check_fields
-from metarl.envs.task_lists import HELD_OUT, fresh
+from metarl.envs.task_lists import EndlessTasks
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Step, Tasks
 
@@ -83,47 +84,6 @@ GAUSSIAN_PRESETS: Mapping[str, GaussianBanditConfig] = {"default": GaussianBandi
 MDP_PRESETS: Mapping[str, TabularMDPConfig] = {"rl2-2016": TabularMDPConfig()}
 
 
-class RandomBandits:
-    """Bandits whose arms have means from U[0, 1], independently."""
-
-    num_held_out = None
-
-    def __init__(self, name: str, num_arms: int, device: str) -> None:
-        self._name, self._num_arms, self._device = name, num_arms, device
-
-    def sample(self, num_tasks: int, streams: Streams) -> Tasks:
-        """Draw K bandits."""
-        return fresh({"reward_mean": streams.uniform("mean", num_tasks, (1, self._num_arms))})
-
-    def held_out(self, num_tasks: int) -> Tasks:
-        """Return the first K bandits of the fixed stream."""
-        return self.sample(num_tasks, HELD_OUT.at(self._name)._replace(device=self._device))
-
-
-class RandomMDPs:
-    """MDPs with Dirichlet(1) transitions and reward means from N(1, 1)."""
-
-    num_held_out = None
-
-    def __init__(self, name: str, num_states: int, num_actions: int, device: str) -> None:
-        self._name, self._device = name, device
-        self._shape = (num_states, num_actions)
-
-    def sample(self, num_tasks: int, streams: Streams) -> Tasks:
-        """Draw K MDPs."""
-        uniform = streams.uniform("transition", num_tasks, (*self._shape, self._shape[0]))
-        # Standard exponentials divided by their sum are Dirichlet(1); log1p keeps 0 out of the log,
-        # and float64 keeps the last bits of these frozen tasks the same on every processor.
-        exponential = -torch.log1p(-uniform.double())
-        reward_mean = 1.0 + streams.normal("mean", num_tasks, self._shape)
-        transition = (exponential / exponential.sum(-1, keepdim=True)).float()
-        return fresh({"reward_mean": reward_mean, "transition": transition})
-
-    def held_out(self, num_tasks: int) -> Tasks:
-        """Return the first K MDPs of the fixed stream."""
-        return self.sample(num_tasks, HELD_OUT.at(self._name)._replace(device=self._device))
-
-
 class TabularEnv:
     """E copies of each of K finite MDPs. Owns their states and the noise of the round."""
 
@@ -168,19 +128,39 @@ class TabularEnv:
         return one_hot.to(torch.float32)
 
 
+def draw_bandits(num_tasks: int, streams: Streams, num_arms: int) -> dict[str, Tensor]:
+    """Draw K bandits whose arms have means from U[0, 1], independently."""
+    return {"reward_mean": streams.uniform("mean", num_tasks, (1, num_arms))}
+
+
+def draw_mdps(
+    num_tasks: int, streams: Streams, num_states: int, num_actions: int
+) -> dict[str, Tensor]:
+    """Draw K MDPs with Dirichlet(1) transitions and reward means from N(1, 1)."""
+    uniform = streams.uniform("transition", num_tasks, (num_states, num_actions, num_states))
+    # Standard exponentials divided by their sum are Dirichlet(1); log1p keeps 0 out of the log, and
+    # float64 keeps the last bits of these frozen tasks the same on every processor.
+    exponential = -torch.log1p(-uniform.double())
+    transition = (exponential / exponential.sum(-1, keepdim=True)).float()
+    reward_mean = 1.0 + streams.normal("mean", num_tasks, (num_states, num_actions))
+    return {"reward_mean": reward_mean, "transition": transition}
+
+
 def build_bandit(
     name: str, config: BernoulliBanditConfig, device: str, _threads: int
-) -> tuple[RandomBandits, TabularEnv]:
+) -> tuple[EndlessTasks, TabularEnv]:
     """Build the distribution and the environment of either bandit."""
     spec = EnvSpec(name, 1, config.num_arms, True, config.horizon, score_is_total=True)
     reward: Reward = "gaussian" if isinstance(config, GaussianBanditConfig) else "bernoulli"
-    return RandomBandits(name, config.num_arms, device), TabularEnv(spec, reward, device)
+    bandits = EndlessTasks(name, partial(draw_bandits, num_arms=config.num_arms), device)
+    return bandits, TabularEnv(spec, reward, device)
 
 
 def build_mdp(
     name: str, config: TabularMDPConfig, device: str, _threads: int
-) -> tuple[RandomMDPs, TabularEnv]:
+) -> tuple[EndlessTasks, TabularEnv]:
     """Build the distribution and the environment of the random MDPs."""
     states, actions = config.num_states, config.num_actions
     spec = EnvSpec(name, states, actions, True, config.horizon, score_is_total=True)
-    return RandomMDPs(name, states, actions, device), TabularEnv(spec, "gaussian", device)
+    draw = partial(draw_mdps, num_states=states, num_actions=actions)
+    return EndlessTasks(name, draw, device), TabularEnv(spec, "gaussian", device)

@@ -1,5 +1,8 @@
 """Frozen lists of tasks: held-out ones, and training sets that are finite as published."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
@@ -8,15 +11,33 @@ from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
 from metarl.types import Tasks
 
+Draw: TypeAlias = Callable[[int, Streams], dict[str, Tensor]]
+
 HELD_OUT = Streams(seed=0, path=("held-out tasks",))
 """Where every family draws its test tasks. Training draws below other names, so that no seed of a
 run can reach these."""
 
 
-def fresh(parameter: dict[str, Tensor]) -> Tasks:
-    """Return tasks drawn afresh: they have no place in any list."""
-    leaf = next(iter(parameter.values()))
-    return Tasks(torch.full((len(leaf),), -1, dtype=torch.int64, device=leaf.device), parameter)
+class EndlessTasks:
+    """Tasks drawn afresh every time, and a held-out list that goes on as far as anyone asks.
+
+    ``draw`` makes the parameters of K tasks, leaves [K, ...], from the streams alone.
+    """
+
+    num_held_out = None
+
+    def __init__(self, name: str, draw: Draw, device: str) -> None:
+        self._name, self._draw, self._device = name, draw, device
+
+    def sample(self, num_tasks: int, streams: Streams) -> Tasks:
+        """Draw K tasks; none has a place in a list."""
+        parameter = self._draw(num_tasks, streams)
+        task_id = torch.full((num_tasks,), -1, dtype=torch.int64, device=streams.device)
+        return Tasks(task_id, parameter)
+
+    def held_out(self, num_tasks: int) -> Tasks:
+        """Return the first K tasks of the fixed stream."""
+        return self.sample(num_tasks, HELD_OUT.at(self._name)._replace(device=self._device))
 
 
 class FiniteTasks:
