@@ -31,7 +31,15 @@ from metarl.experiments.train import train
 from metarl.runs import RunConflictError, RunLockedError
 
 _USER_MISTAKE = 2
-_STORAGE_FAILED = 74
+_STATUSES: Mapping[type[Exception], int] = {
+    InputError: _USER_MISTAKE,
+    CheckpointError: _USER_MISTAKE,
+    RunConflictError: _USER_MISTAKE,
+    RunLockedError: _USER_MISTAKE,
+    StorageError: 74,
+    FloatingPointError: 1,
+}
+"""Errors that end a command with their message alone, and its exit status."""
 
 _ArgsT = TypeVar("_ArgsT")
 
@@ -149,8 +157,8 @@ COMMANDS: Mapping[str, Command] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
-    A user's mistake ends with status 2 and one line for each fault; a disk that cannot be written
-    with 74; an interruption with 130.
+    A user's mistake ends with status 2 and one line for each fault; a run that diverged with 1; a
+    disk that cannot be written with 74; an interruption with 130.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
@@ -160,10 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain([unknown("command", name, COMMANDS)], _USER_MISTAKE)
     try:
         return COMMANDS[name].run(rest)
-    except (InputError, CheckpointError, RunConflictError, RunLockedError) as error:
-        return _complain(str(error).splitlines(), _USER_MISTAKE)
-    except StorageError as error:
-        return _complain(str(error).splitlines(), _STORAGE_FAILED)
+    except tuple(_STATUSES) as error:
+        status = next(code for kind, code in _STATUSES.items() if isinstance(error, kind))
+        return _complain(str(error).splitlines(), status)
     except KeyboardInterrupt:
         return _complain(["interrupted"], 130)
 

@@ -112,15 +112,20 @@ def _leave_cores_to(env: VectorTaskEnv) -> Iterator[None]:
 
 
 def _refuse_non_finite(name: str, batch: Trajectories) -> None:
+    """Name the first thing that is not finite, and who made it: the rest follows from it."""
     # An observation stands one place behind the step that led to it.
-    fields = {"obs": -1, "reward": 0, "action": 0, "log_prob": 0}
-    for field, shift in fields.items():
-        values: Tensor = getattr(batch, field)
-        if torch.isfinite(values).all():
-            continue
-        task, episode, place = (~torch.isfinite(values)).nonzero()[0, :3].tolist()
-        step = f"step {place + shift}" if place + shift >= 0 else "reset"
+    columns = {"action": 0, "log_prob": 0, "obs": -1, "reward": 0}
+    found = []
+    for field, shift in columns.items():
+        bad = ~torch.isfinite(getattr(batch, field))
+        if bad.any():
+            places = bad.nonzero()[:, :3]
+            task, episode, place = places[places[:, 2].argmin()].tolist()
+            found.append((place + shift, field, task, episode))
+    if found:
+        step, field, task, episode = min(found, key=lambda entry: entry[0])
         source = name if field in ("obs", "reward") else f"the policy in {name}"
+        when = f"step {step}" if step >= 0 else "the start"
         raise FloatingPointError(
-            f"{source}: {field} is not finite in task {task}, episode {episode}, {step}"
+            f"{source}: {field} is not finite in task {task}, episode {episode}, {when}"
         )

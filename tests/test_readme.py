@@ -1,12 +1,14 @@
 """What the README shows runs as it stands there."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def test_quickstart_runs_and_acts() -> None:
@@ -17,10 +19,24 @@ def test_quickstart_runs_and_acts() -> None:
     assert torch.isfinite(names["action"]).all()
 
 
+def test_results_table_says_what_the_files_say() -> None:
+    table = README.split("## Results")[1].split("## ")[0]
+    rows = re.findall(r"^\| `results/([a-z0-9-]+)` \| (.*) \|$", table, flags=re.MULTILINE)
+    assert len(rows) >= 5
+    for folder, cells in rows:
+        # A bandit is evaluated twice; the larger evaluation is the one that counts.
+        files = (ROOT / "results" / folder / "eval").glob("*_tasks*_adaptations3.json")
+        result = max((json.loads(f.read_text()) for f in files), key=lambda r: len(r["per_task"]))
+        untrained = result["references"]["untrained, adapted"]["mean"][1]
+        shown = [result["iteration"], len(result["per_task"]), *result["mean"], untrained]
+        for cell, value in zip(cells.split(" | "), shown, strict=False):
+            digits = len(cell.partition(".")[2])
+            assert float(cell) == round(value, digits), f"{folder}: {cell} is {value}"
+
+
 def test_commands_and_links_exist() -> None:
-    root = Path(__file__).resolve().parents[1]
-    makefile = (root / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`make ([a-z-]+)`", README):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (root / link).exists(), link
+        assert (ROOT / link).exists(), link

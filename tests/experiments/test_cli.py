@@ -176,6 +176,15 @@ def test_foreign_and_unwritable_folders_are_refused(
     assert "chapter1.tex" in capsys.readouterr().err
 
 
+def test_divergence_ends_with_1_and_says_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--agent.inner-lr", "1e38", "--iterations", "3")
+    assert train(tmp_path / "run", *flags, preset="maml-trpo/navigation") == 1
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert "the policy in metarl/PointNavigation-v0: action is not finite" in shown
+
+
 def test_no_held_out_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(tmp_path / "run", "--iterations", "1")
     assert main(["evaluate", str(tmp_path / "run"), "--tasks", "0"]) == 2
