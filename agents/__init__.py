@@ -1,8 +1,7 @@
 """The table of agents: a name to its config and its constructor."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.agents.references import RandomAgent, RandomConfig
@@ -15,8 +14,7 @@ from metarl.types import EnvSpec
 AgentConfig: TypeAlias = MamlTrpoConfig | ReptileConfig | RandomConfig
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One row of the table."""
 
     summary: str

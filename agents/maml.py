@@ -3,11 +3,12 @@
 The paper's letters:
 
 * theta: the weights before adaptation (``params``); theta'_i: those adapted to task T_i.
-* D_i: K trajectories of task T_i under theta; D'_i: new ones under theta'_i. Here D_i is one task's
-  part of ``rounds[0]``, D'_i of the last round.
-* alpha: step size of the inner loop (``inner_lr``).
+* D_i: trajectories of task T_i under theta, K of them in the paper and E here, where K counts
+  tasks; D'_i: new ones under theta'_i. D_i is one task's part of ``rounds[0]``, D'_i of the last.
+* alpha: step size of the inner loop (``inner_lr``). beta, that of the outer loop, gives way to the
+  trust region.
 
-Inner loop (line 6), for each task from its own round:
+Inner loop (lines 6 and 7), for each task from its own round:
 
     theta'_i = theta - alpha grad_theta L_{T_i}(f_theta; D_i)
 
@@ -20,7 +21,11 @@ test). Outer loop (line 10): instead of a gradient step on
 one step of TRPO on the ratio surrogate of the last round, differentiated through the adaptation,
 with the mean KL between old and new *adapted* policies as its constraint.
 
-Advantages are returns minus a linear baseline fitted to each task's round, standardised per task.
+Where the paper writes sums over time, means over a task's steps are taken, as its code does.
+Advantages are returns minus a linear baseline fitted to each task's round, standardised per task;
+what is left to earn at the time limit counts as 0, since the score ends there
+(``metarl/baselines.py``). What the agent knows of a task is its weights and the number of its
+adaptations, which tells when alpha changes.
 """
 
 from collections.abc import Sequence

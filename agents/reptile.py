@@ -2,13 +2,13 @@
 
 The paper's letters:
 
-* phi: the initial weights of every task (``params``).
+* phi: the initial weights of every task.
 * U_tau^k(phi): phi after k steps of the inner optimiser on task tau, each on fresh samples; here a
   policy-gradient step for each round, so N adaptations in training give k = N + 1: the round that
   scores the N-th adaptation is also the data of the last inner step.
 * epsilon: step size of the outer loop (``outer_lr``).
 
-The update, batched over n tasks (the paper's equation 13 for n = 1):
+The update, in the paper's batched version over n tasks:
 
     phi <- phi + epsilon * mean_i (U_{tau_i}^k(phi) - phi)
 
@@ -40,7 +40,7 @@ from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
 
 @dataclass(frozen=True, kw_only=True)
 class ReptileConfig(InnerConfig, AdvantageConfig):
-    """Reptile over policy-gradient steps; ``first_order`` has no effect, as nothing is derived."""
+    """Reptile over policy-gradient steps."""
 
     outer_optimizer: OptimizerName = "sgd"
     """What takes the step towards the adapted weights."""
@@ -55,6 +55,9 @@ class ReptileConfig(InnerConfig, AdvantageConfig):
             self,
             {"outer_lr": POSITIVE},
             fault_in_choice(self, "outer_optimizer", OPTIMIZERS),
+            "ReptileConfig.first_order must stay off: Reptile differentiates no adaptation"
+            if self.first_order
+            else None,
         )
 
 

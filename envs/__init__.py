@@ -1,8 +1,7 @@
 """The table of environments: a name to its config, its published presets and its builder."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from metarl.checks import COUNT, InputError, unknown
 from metarl.envs import half_cheetah, navigation, tabular
@@ -19,8 +18,7 @@ EnvConfig: TypeAlias = (
 )
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """One row of the table."""
 
     summary: str

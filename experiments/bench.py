@@ -27,13 +27,14 @@ def bench_sampling(experiment: Experiment) -> dict[str, float]:
     """
     parts = build(experiment)
     num_tasks, episodes = experiment.tasks_per_update, experiment.episodes
-    tasks = parts.distribution.sample(num_tasks, Streams(0, ("bench",)))
+    streams = Streams(0, ("bench",), device=experiment.device)
+    tasks = parts.distribution.sample(num_tasks, streams)
     steps = num_tasks * episodes * parts.env.spec.horizon
     adapted = parts.agent.begin(num_tasks, episodes)
-    raw = _raw_stepping(parts.env, tasks, episodes)
+    raw = _raw_stepping(parts.env, tasks, episodes, streams)
 
     def sample() -> None:
-        collect(parts.env, tasks, parts.agent, adapted, episodes, Streams(0, ("bench",)))
+        collect(parts.env, tasks, parts.agent, adapted, episodes, streams)
 
     sample()
     raw()
@@ -70,9 +71,11 @@ def bench_iteration(experiment: Experiment) -> dict[str, float]:
     }
 
 
-def _raw_stepping(env: VectorTaskEnv, tasks: Tasks, episodes: int) -> Callable[[], None]:
+def _raw_stepping(
+    env: VectorTaskEnv, tasks: Tasks, episodes: int, streams: Streams
+) -> Callable[[], None]:
     """Return a function that takes a round's steps without any policy, from a fresh start."""
-    spec, streams = env.spec, Streams(0, ("bench", "raw"))
+    spec = env.spec
     num_tasks = len(tasks.task_id)
 
     if isinstance(env, HasPhysics):
@@ -90,7 +93,7 @@ def _raw_stepping(env: VectorTaskEnv, tasks: Tasks, episodes: int) -> Callable[[
 
     noise = action_noise(spec, num_tasks, episodes, streams)
     actions = (noise * spec.action_size).long() if spec.discrete else noise
-    running = torch.ones(num_tasks, episodes, dtype=torch.bool)
+    running = torch.ones(num_tasks, episodes, dtype=torch.bool, device=streams.device)
 
     def step_env() -> None:
         env.reset(tasks, episodes, streams)

@@ -1,6 +1,7 @@
 """The command line: ``metarl list | train | evaluate | bench``."""
 
 import contextlib
+import importlib.metadata
 import io
 import json
 import sys
@@ -13,7 +14,7 @@ import tyro
 from rich.console import Console
 
 from metarl import agents, envs
-from metarl.checkpoint import CheckpointError, StorageError
+from metarl.checkpoint import CheckpointError
 from metarl.checks import InputError, unknown
 from metarl.experiments.bench import BENCHMARKS
 from metarl.experiments.evaluate import (
@@ -25,18 +26,19 @@ from metarl.experiments.evaluate import (
     print_curves,
     report,
 )
-from metarl.experiments.experiment import Experiment
+from metarl.experiments.experiment import Device, Experiment
 from metarl.experiments.presets import PRESETS, preset
 from metarl.experiments.train import train
-from metarl.runs import RunConflictError, RunLockedError
+from metarl.runs import Config, RunConflictError, RunLockedError
 
+_HELP = ("-h", "--help")
 _USER_MISTAKE = 2
 _STATUSES: Mapping[type[Exception], int] = {
     InputError: _USER_MISTAKE,
     CheckpointError: _USER_MISTAKE,
     RunConflictError: _USER_MISTAKE,
     RunLockedError: _USER_MISTAKE,
-    StorageError: 74,
+    OSError: 74,
     FloatingPointError: 1,
 }
 """Errors that end a command with their message alone, and its exit status."""
@@ -61,6 +63,12 @@ class EvaluateArgs(EvaluationRequest):
     """Folder of the run."""
     json: bool = False
     """Print one JSON object, of the agent alone, and nothing else; write no files."""
+    best: bool = False
+    """Take the weights that were best in validation instead of the last ones."""
+    device: Device = "cpu"
+    """Where to evaluate, wherever the run was trained."""
+    threads: int = 0
+    """Threads of the physics; 0 takes every core of this process."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ def list_command(arguments: Sequence[str]) -> int:
     """Print every environment, agent and preset, one line each."""
     if arguments:
         raise InputError([f"metarl list takes no arguments, got {' '.join(arguments)}"])
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     console.print("environments")
     for name, family in envs.ENVS.items():
         console.print(f"  {name:28} {family.summary} (presets: {', '.join(family.presets)})")
@@ -93,26 +101,29 @@ def train_command(arguments: Sequence[str]) -> int:
     """Run ``metarl train PRESET [flags]``."""
     experiment, flags = _preset_argument("train", arguments)
     args = _parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
-    return train(args.experiment, args.out, Console(stderr=True, highlight=False))
+    return train(args.experiment, args.out, _console(stderr=True))
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Run ``metarl evaluate RUN_DIR [flags]``."""
     args = _parse(EvaluateArgs, arguments, "evaluate")
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    experiment, parts, checkpoint = load_run(args.run_dir, notes)
+    notes = _console(stderr=True)
+    machine: Config = {"device": args.device, "threads": args.threads}
+    place = "best" if args.best else "checkpoints"
+    experiment, parts, checkpoint = load_run(args.run_dir, place, machine, notes)
     asked = EvaluationRequest(adaptations=args.adaptations, tasks=args.tasks)
     request = capped(asked, parts)
     if request != asked:
         notes.print(f"note: the held-out list ends after {request.tasks} tasks")
     if args.json:
-        curve = evaluate(experiment, parts, parts.agent, request)
+        tasks = parts.distribution.held_out(request.tasks)
+        curve = evaluate(experiment, parts, parts.agent, tasks, request.adaptations)
         print(json.dumps(as_json(experiment, checkpoint.iteration, curve)))
         return 0
     curves, picture = report(
         experiment, parts, checkpoint.iteration, request, args.run_dir / "eval"
     )
-    print_curves(curves, parts.env.spec, Console(highlight=False))
+    print_curves(curves, parts.env.spec, _console())
     notes.print(f"wrote {picture} and the JSON beside it")
     return 0
 
@@ -129,7 +140,7 @@ def bench_command(arguments: Sequence[str]) -> int:
     prog = f"bench {kind} {experiment.preset}"
     args = _parse(BenchArgs, flags, prog, BenchArgs(experiment))
     result = BENCHMARKS[kind](args.experiment)
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     if args.json:
         print(json.dumps(result))
         return 0
@@ -161,8 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     disk that cannot be written with 74; an interruption with 130.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("-h", "--help"):
+    if name in _HELP or (name in COMMANDS and rest[:1] and rest[0] in _HELP and name != "evaluate"):
         _print_usage()
+        return 0
+    if name == "--version":
+        _console().print(importlib.metadata.version("metarl-suite"))
         return 0
     if name not in COMMANDS:
         return _complain([unknown("command", name, COMMANDS)], _USER_MISTAKE)
@@ -214,8 +228,13 @@ def _preset_argument(command: str, arguments: Sequence[str]) -> tuple[Experiment
     return preset(arguments[0]), list(arguments[1:])
 
 
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console that prints what it is given: paths may look like markup."""
+    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+
+
 def _print_usage() -> None:
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = _console()
     console.print("metarl: meta-reinforcement learning in PyTorch\n")
     for command in COMMANDS.values():
         console.print(f"  metarl {command.usage:20} {command.summary}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -17,10 +18,10 @@ from metarl.evaluation import EvaluationConfig, adaptation_curve
 from metarl.experiments.experiment import Experiment, Parts, build, from_dict
 from metarl.experiments.figures import adaptation_figure
 from metarl.protocols import Algorithm
-from metarl.runs import read_config, system_facts
+from metarl.runs import Config, read_config, system_facts
 from metarl.seeding import Streams
 from metarl.statistics import CurveSummary, summarise_curve
-from metarl.types import EnvSpec
+from metarl.types import EnvSpec, Tasks
 
 _STREAMS = Streams(seed=0, path=("evaluation",))
 """The same for every run, so that agents meet the same starts and the same noise."""
@@ -47,46 +48,67 @@ class Curve(NamedTuple):
     summary: CurveSummary
 
 
-def load_run(folder: Path, warn: Console) -> tuple[Experiment, Parts, Checkpoint]:
+def load_run(
+    folder: Path, place: str, machine: Config, warn: Console
+) -> tuple[Experiment, Parts, Checkpoint]:
     """Rebuild a run's experiment and its agent from the newest good checkpoint.
+
+    Args:
+        folder: of the run.
+        place: ``checkpoints``, or ``best`` for the best weights in validation.
+        machine: fields of the experiment that follow from where it is evaluated.
+        warn: told of every broken checkpoint on the way.
 
     Raises:
         ValueError: the folder holds no run, or no good checkpoint.
     """
-    experiment = from_dict(read_config(folder), folder / "config.yaml")
-    checkpoint = latest_checkpoint(
-        folder / "checkpoints", lambda text: warn.print(f"warning: {text}")
-    )
+    experiment = from_dict(read_config(folder) | machine, folder / "config.yaml")
+    checkpoint = latest_checkpoint(folder / place, lambda text: warn.print(f"warning: {text}"))
     if checkpoint is None:
-        raise InputError([f"{folder} holds a run without any checkpoint yet"])
+        raise InputError([f"{folder} holds no weights in {place}/"])
     parts = build(experiment)
     parts.agent.load_state_dict(checkpoint.tensors)
     return experiment, parts, checkpoint
 
 
 def evaluate(
-    experiment: Experiment, parts: Parts, agent: Algorithm, request: EvaluationRequest
+    experiment: Experiment, parts: Parts, agent: Algorithm, tasks: Tasks, adaptations: int
 ) -> Curve:
-    """Score any agent on the held-out tasks of an experiment, with its number of episodes."""
+    """Score any agent on given tasks, with an experiment's number of episodes."""
     config = EvaluationConfig(
         episodes=experiment.episodes,
-        adaptations=request.adaptations,
+        adaptations=adaptations,
         tasks_at_once=max(1, 20_000 // experiment.episodes),
     )
     streams = _STREAMS._replace(device=experiment.device)
-    tasks = parts.distribution.held_out(request.tasks)
     scores = adaptation_curve(agent, parts.env, tasks, config, streams)
     summary = summarise_curve(scores.double().numpy()[None], np.random.default_rng(0))
     return Curve(scores, summary)
 
 
-def floors(experiment: Experiment, parts: Parts, request: EvaluationRequest) -> dict[str, Curve]:
-    """Score what learned nothing: random actions, and fresh weights under the same adaptation."""
-    random = agents.build("random", parts.env.spec, RandomConfig(), device=experiment.device)
-    fresh = build(experiment).agent
+def evaluate_beside_floors(
+    experiment: Experiment, parts: Parts, request: EvaluationRequest
+) -> dict[str, Curve]:
+    """Score an agent and what learned nothing on the held-out tasks.
+
+    The floors are random actions, and fresh weights under the same adaptation.
+    """
+    spec, device = parts.env.spec, experiment.device
+    competitors = {
+        experiment.preset: parts.agent,
+        "random policy": agents.build("random", spec, RandomConfig(), device=device),
+        "untrained, adapted": agents.build(
+            agents.name_of(experiment.agent),
+            spec,
+            experiment.agent,
+            seed=experiment.seed,
+            device=device,
+        ),
+    }
+    tasks = parts.distribution.held_out(request.tasks)
     return {
-        "random policy": evaluate(experiment, parts, random, request),
-        "untrained, adapted": evaluate(experiment, parts, fresh, request),
+        name: evaluate(experiment, parts, agent, tasks, request.adaptations)
+        for name, agent in competitors.items()
     }
 
 
@@ -109,14 +131,14 @@ def report(
     experiment: Experiment, parts: Parts, iteration: int, request: EvaluationRequest, folder: Path
 ) -> tuple[dict[str, Curve], Path]:
     """Evaluate an agent beside its floors; leave JSON and a PNG in the run's ``eval`` folder."""
-    curves = {experiment.preset: evaluate(experiment, parts, parts.agent, request)}
-    curves |= floors(experiment, parts, request)
+    curves = evaluate_beside_floors(experiment, parts, request)
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{iteration:06d}_tasks{request.tasks}_adaptations{request.adaptations}"
     content = as_json(experiment, iteration, curves[experiment.preset]) | {
         "episodes": experiment.episodes,
         "score": score_label(parts.env.spec),
-        "interval": "95% bootstrap of the IQM over tasks",
+        "interval": "95% bootstrap of the IQM over tasks, each with episodes of its own",
+        "distinct_tasks": distinct_tasks(parts.distribution.held_out(request.tasks)),
         "system": system_facts(),
         "references": {
             name: as_json(experiment, 0, curve)
@@ -146,6 +168,12 @@ def print_curves(curves: dict[str, Curve], spec: EnvSpec, console: Console) -> N
             table.add_row(label, str(number), f"{mean:.2f}", f"{iqm:.2f} [{low:.2f}, {high:.2f}]")
         table.add_section()
     console.print(table)
+
+
+def distinct_tasks(tasks: Tasks) -> int:
+    """Count the tasks that differ: a list may hold one again, with episodes of its own."""
+    rows = [leaf.reshape(len(leaf), -1) for leaf in tasks.parameter.values()]
+    return len(torch.unique(torch.cat(rows, 1), dim=0))
 
 
 def score_label(spec: EnvSpec) -> str:

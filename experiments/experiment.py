@@ -5,14 +5,22 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import torch
 import tyro
 
 from metarl import agents, envs
 from metarl.agents import AgentConfig
-from metarl.checks import COUNT_OR_ZERO, SEED, InputError, check_fields, field_names, unknown
+from metarl.checks import (
+    COUNT_OR_ZERO,
+    SEED,
+    InputError,
+    check_fields,
+    fault_in_choice,
+    field_names,
+    unknown,
+)
 from metarl.envs import EnvConfig
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
 from metarl.runs import Config
@@ -20,6 +28,8 @@ from metarl.trainer import TrainConfig
 
 FREE_FIELDS = ("iterations", "device", "threads", "checkpoint_every", "evaluate_every")
 """Fields that may change from one sitting of a run to the next."""
+
+Device: TypeAlias = Literal["cpu", "cuda"]
 
 _ConfigT = TypeVar("_ConfigT")
 
@@ -34,14 +44,14 @@ class Experiment(TrainConfig):
     agent: AgentConfig
     seed: int = 1
     """Seed of the weights, the tasks and everything else that is drawn."""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     """Where weights and updates live; MuJoCo stays on the CPU."""
     threads: int = 0
     """Threads of the physics; 0 takes every core of this process."""
     checkpoint_every: int = 10
     """Meta-iterations between checkpoints; 0 saves at the end and on a signal only."""
     evaluate_every: int = 25
-    """Meta-iterations between evaluations on held-out tasks; 0 for none before the end."""
+    """Meta-iterations between validations, which decide on the best weights; 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,16 +63,11 @@ class Experiment(TrainConfig):
                 "checkpoint_every": COUNT_OR_ZERO,
                 "evaluate_every": COUNT_OR_ZERO,
             },
-            self._fault_in_device(),
+            fault_in_choice(self, "device", typing.get_args(Device)),
+            "Experiment.device: 'cuda' asked for, but torch sees no GPU here; use 'cpu'"
+            if self.device == "cuda" and not torch.cuda.is_available()
+            else None,
         )
-
-    def _fault_in_device(self) -> str | None:
-        known = ("cpu", "cuda")
-        if self.device not in known:
-            return "Experiment.device: " + unknown("device", self.device, known)
-        if self.device == "cuda" and not torch.cuda.is_available():
-            return "Experiment.device: 'cuda' asked for, but torch sees no GPU here; use 'cpu'"
-        return None
 
 
 class Parts(NamedTuple):

@@ -3,6 +3,7 @@
 matplotlib is imported when a figure is drawn, and used without pyplot: no state, no window.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.checkpoint import write_bytes_atomic
 from metarl.statistics import CurveSummary
 
 if TYPE_CHECKING:
@@ -179,4 +181,6 @@ def _legend(axes: "Axes", title: str | None) -> None:
 
 def _save(figure: "Figure", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=_DPI, format="png")
+    write_bytes_atomic(path, picture.getvalue())

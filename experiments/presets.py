@@ -165,20 +165,21 @@ def reptile_half_cheetah_vel() -> Experiment:
     )
 
 
-PRESETS: Mapping[str, Callable[[], Experiment]] = {
-    "maml-trpo/bandit": maml_bandit,
-    "maml-trpo/tabular-mdp": maml_tabular_mdp,
-    "maml-trpo/navigation": maml_navigation,
-    "maml-trpo/half-cheetah-dir": maml_half_cheetah_dir,
-    "maml-trpo/half-cheetah-dir@maml-2017": maml_half_cheetah_dir_2017,
-    "maml-trpo/half-cheetah-vel": maml_half_cheetah_vel,
-    "maml-trpo/half-cheetah-vel@maml-2017": maml_half_cheetah_vel_2017,
-    "reptile/bandit": reptile_bandit,
-    "reptile/tabular-mdp": reptile_tabular_mdp,
-    "reptile/navigation": reptile_navigation,
-    "reptile/half-cheetah-dir": reptile_half_cheetah_dir,
-    "reptile/half-cheetah-vel": reptile_half_cheetah_vel,
-}
+_FUNCTIONS = (
+    maml_bandit,
+    maml_tabular_mdp,
+    maml_navigation,
+    maml_half_cheetah_dir,
+    maml_half_cheetah_dir_2017,
+    maml_half_cheetah_vel,
+    maml_half_cheetah_vel_2017,
+    reptile_bandit,
+    reptile_tabular_mdp,
+    reptile_navigation,
+    reptile_half_cheetah_dir,
+    reptile_half_cheetah_vel,
+)
+PRESETS: Mapping[str, Callable[[], Experiment]] = {make().preset: make for make in _FUNCTIONS}
 
 
 def preset(name: str) -> Experiment:

@@ -9,10 +9,10 @@ from types import FrameType, TracebackType
 
 from rich.console import Console
 
-from metarl.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint, write_json
+from metarl.checkpoint import Checkpoint, CheckpointError, latest_checkpoint, save_checkpoint
+from metarl.checks import InputError
 from metarl.experiments.evaluate import (
     EvaluationRequest,
-    as_json,
     capped,
     evaluate,
     print_curves,
@@ -21,7 +21,7 @@ from metarl.experiments.evaluate import (
 from metarl.experiments.experiment import FREE_FIELDS, Experiment, Parts, build, to_dict
 from metarl.experiments.figures import learning_figure
 from metarl.logger import ConsoleSink, JsonlSink, MetricSink, TensorBoardSink, read_metrics
-from metarl.runs import RunFolder, config_id, default_run_folder
+from metarl.runs import RunConflictError, RunFolder, config_id, default_run_folder
 from metarl.seeding import Streams
 from metarl.trainer import Iteration, meta_train
 from metarl.types import Metrics
@@ -30,20 +30,21 @@ _COLUMNS = {
     "meta/pre_return": "before",
     "meta/post_return": "after",
     "train/approx_kl": "KL",
-    "eval/post_return": "held out",
+    "validation/post_return": "validation",
 }
 _KEPT_CHECKPOINTS = 3
-_HELD_OUT_DURING_TRAINING = 20
+_VALIDATION_TASKS = 20
 
 
 class StopRequest:
     """Owns the handlers of SIGINT and SIGTERM while a run is on.
 
-    The first signal asks the run to stop after the meta-iteration in hand; the second stops it at
-    once, which the atomic checkpoints survive.
+    While ``patient``, the first signal asks the run to stop after the meta-iteration in hand. Any
+    other stops it at once, with 128 plus its number, which the atomic files survive.
     """
 
     def __init__(self) -> None:
+        self.patient = False
         self.number: int | None = None
         """The signal that came, if one did."""
         self._previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
@@ -63,7 +64,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
-        if self.number is not None:
+        if self.number is not None or not self.patient:
             sys.exit(128 + number)
         self.number = number
 
@@ -75,22 +76,38 @@ class Progress:
         self.experiment, self.run = experiment, run
         self.parts: Parts = build(experiment)
         self.iteration, self.env_steps = 0, 0
-        self._best = self._read_best(console)
-        checkpoint = latest_checkpoint(
-            run.checkpoints, lambda text: console.print(f"warning: {text}")
-        )
-        if checkpoint is not None:
-            self.parts.agent.load_state_dict(checkpoint.tensors)
-            self.iteration = checkpoint.iteration
-            self.env_steps = int(str(checkpoint.state["env_steps"]))
+        self._console = console
+        self._saved: int | None = None
+        self._best = self._read_best()
+        checkpoint = latest_checkpoint(run.checkpoints, self._warn)
+        if checkpoint is None:
+            self._refuse_lost_checkpoints()
+            return
+        self.parts.agent.load_state_dict(checkpoint.tensors)
+        self.iteration = self._saved = checkpoint.iteration
+        self.env_steps = int(str(checkpoint.state["env_steps"]))
+        if self.iteration < experiment.iterations:
             console.print(f"resuming {run.path} after meta-iteration {self.iteration}")
 
+    def _warn(self, text: str) -> None:
+        self._console.print(f"warning: {text}")
+
+    def _refuse_lost_checkpoints(self) -> None:
+        """Keep a record whose weights are gone from being overwritten by a new start."""
+        rows = read_metrics(self.run.metrics) if self.run.metrics.exists() else []
+        every = self.experiment.checkpoint_every
+        if self.run.done or (every and len(rows) > every):
+            raise RunConflictError(
+                f"{self.run.path} holds the metrics of {len(rows)} meta-iterations but no"
+                " checkpoint to go on from; choose another --out"
+            )
+
     def take(self, result: Iteration) -> Metrics:
-        """Count an iteration; return its metrics, with those of an evaluation when it is time."""
+        """Count an iteration; return its metrics, with those of a validation when it is time."""
         self.iteration, self.env_steps = result.number, self.env_steps + result.env_steps
         every = self.experiment.evaluate_every
         due = bool(every) and self.iteration % every == 0
-        return result.metrics | (self._evaluate() if due else {})
+        return result.metrics | (self._validate() if due else {})
 
     def save_when_due(self) -> None:
         """Write a checkpoint if this iteration is one to be saved."""
@@ -99,34 +116,38 @@ class Progress:
             self.save()
 
     def save(self) -> None:
-        """Write a checkpoint of this iteration."""
+        """Write a checkpoint of this iteration, unless there is one."""
+        if self._saved == self.iteration:
+            return
+        self._saved = self.iteration
         save_checkpoint(self.run.checkpoints, self._checkpoint({}), keep=_KEPT_CHECKPOINTS)
 
     def _checkpoint(self, more: dict[str, object]) -> Checkpoint:
         state = {"env_steps": self.env_steps, **more}
         return Checkpoint(self.iteration, self.parts.agent.state_dict(), state)
 
-    def _evaluate(self) -> Metrics:
-        """Evaluate on held-out tasks, and keep the weights when none were better before."""
-        request = capped(
-            EvaluationRequest(
-                adaptations=self.experiment.adaptations, tasks=_HELD_OUT_DURING_TRAINING
-            ),
-            self.parts,
-        )
-        curve = evaluate(self.experiment, self.parts, self.parts.agent, request)
-        content = as_json(self.experiment, self.iteration, curve)
-        self.run.evaluations.mkdir(exist_ok=True)
-        write_json(self.run.evaluations / f"{self.iteration:06d}_training.json", content)
+    def _validate(self) -> Metrics:
+        """Score tasks of the training distribution; keep the weights when none were better before.
+
+        These tasks have a stream of their own: the best weights are not chosen on held-out tasks.
+        """
+        experiment, parts = self.experiment, self.parts
+        streams = Streams(experiment.seed, ("validation",), device=experiment.device)
+        tasks = parts.distribution.sample(_VALIDATION_TASKS, streams)
+        curve = evaluate(experiment, parts, parts.agent, tasks, experiment.adaptations)
         before, after = curve.summary.mean[0], curve.summary.mean[-1]
         if self._best is None or after > self._best:
             self._best = after
             save_checkpoint(self.run.best, self._checkpoint({"post_return": after}), keep=1)
-        return {"eval/pre_return": before, "eval/post_return": after}
+        return {"validation/pre_return": before, "validation/post_return": after}
 
-    def _read_best(self, console: Console) -> float | None:
-        warn = lambda text: console.print(f"warning: {text}")  # noqa: E731
-        checkpoint = latest_checkpoint(self.run.best, warn)
+    def _read_best(self) -> float | None:
+        try:
+            checkpoint = latest_checkpoint(self.run.best, self._warn)
+        except CheckpointError as error:
+            # Nothing depends on it: training goes on, and the next validation replaces it.
+            self._warn(str(error))
+            return None
         return None if checkpoint is None else float(str(checkpoint.state["post_return"]))
 
 
@@ -145,25 +166,38 @@ def train(experiment: Experiment, out: Path | None, console: Console) -> int:
     if out is None:
         identity = config_id(config, FREE_FIELDS)
         out = default_run_folder(Path("runs"), experiment.preset, experiment.seed, identity)
-    with RunFolder.open(out, config, FREE_FIELDS) as run:
+    _refuse_fewer_iterations(experiment, out)
+    with StopRequest() as stop, RunFolder.open(out, config, FREE_FIELDS) as run:
         progress = Progress(experiment, run, console)
         if progress.iteration < experiment.iterations:
-            stopped_by = _train(progress, console)
-            if stopped_by is not None:
-                console.print(
-                    f"stopped by signal {stopped_by} after meta-iteration {progress.iteration};"
-                    f" saved in {run.path}. The same command goes on from there."
-                )
-                return 128 + stopped_by
+            _train(progress, console, stop)
+        if stop.number is not None:
+            console.print(
+                f"stopped by signal {stop.number} after meta-iteration {progress.iteration};"
+                f" saved in {run.path}. The same command goes on from there."
+            )
+            return 128 + stop.number
         _finish(progress, console)
     return 0
 
 
-def _train(progress: Progress, console: Console) -> int | None:
-    """Run the meta-iterations that are left; return the signal that broke them off, if any."""
+def _refuse_fewer_iterations(experiment: Experiment, out: Path) -> None:
+    held = latest_checkpoint(out / "checkpoints", lambda _: None)
+    if held is not None and held.iteration > experiment.iterations:
+        raise InputError(
+            [
+                f"{out} holds {held.iteration} meta-iterations already, asked for"
+                f" {experiment.iterations}; choose another --out to start again"
+            ]
+        )
+
+
+def _train(progress: Progress, console: Console, stop: StopRequest) -> None:
+    """Run the meta-iterations that are left, or those until a signal."""
     experiment, run, parts = progress.experiment, progress.run, progress.parts
     streams = Streams(experiment.seed, device=experiment.device)
-    with StopRequest() as stop, ExitStack() as stack:
+    stop.patient = True
+    with ExitStack() as stack:
         sinks: list[MetricSink] = [
             JsonlSink(run.metrics, progress.iteration + 1),
             TensorBoardSink(run.tensorboard, progress.env_steps + 1 if progress.iteration else 0),
@@ -188,7 +222,7 @@ def _train(progress: Progress, console: Console) -> int | None:
             if stop.number is not None:
                 break
         progress.save()
-    return stop.number
+    stop.patient = False
 
 
 def _finish(progress: Progress, console: Console) -> None:
@@ -197,7 +231,7 @@ def _finish(progress: Progress, console: Console) -> None:
     request = capped(EvaluationRequest(), parts)
     curves, picture = report(experiment, parts, progress.iteration, request, run.evaluations)
     print_curves(curves, parts.env.spec, console)
-    rows = read_metrics(run.metrics)
+    rows = read_metrics(run.metrics) if run.metrics.exists() else []
     learning = run.evaluations / "learning.png"
     series = {
         "before adaptation": [row["meta/pre_return"] for row in rows],
@@ -205,6 +239,7 @@ def _finish(progress: Progress, console: Console) -> None:
     }
     iterations = [int(row["iteration"]) for row in rows]
     env_steps = [int(row["env_steps"]) for row in rows]
-    learning_figure(learning, experiment.preset, iterations, env_steps, series)
+    if rows:
+        learning_figure(learning, experiment.preset, iterations, env_steps, series)
     run.mark_done({"iteration": progress.iteration, "env_steps": progress.env_steps})
     console.print(f"run: {run.path}\nadaptation curve: {picture}\nlearning curve: {learning}")

@@ -7,14 +7,17 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from metarl import baselines, trees
-from metarl.checks import NON_NEGATIVE, POSITIVE, UNIT, check_fields, fault_in_choice
+from metarl.checks import NON_NEGATIVE, UNIT, Allowed, check_fields, fault_in_choice
 from metarl.objectives import OBJECTIVES, InnerObjective
 from metarl.policies import Policy
 from metarl.returns import generalised_advantages, standardise
 from metarl.types import Adapted, Params, Trajectories
 
-COUNT = "adaptations"
+NUM_ADAPTATIONS = "num_adaptations"
 """Leaf [K] of what such an agent knows: how often it has adapted to each task."""
+
+# Below this the normal equations of constant observations are singular in float64.
+_RIDGE = Allowed(1e-8, 1e8, "a number from 1e-8 to 1e8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class AdvantageConfig:
     """Regularisation of the linear baseline, refitted for every task and round."""
 
     def __post_init__(self) -> None:
-        check_fields(self, {"discount": UNIT, "gae_lambda": UNIT, "baseline_ridge": POSITIVE})
+        check_fields(self, {"discount": UNIT, "gae_lambda": UNIT, "baseline_ridge": _RIDGE})
 
 
 class Lesson(NamedTuple):
@@ -86,21 +89,21 @@ class InnerConfig:
 def begin_stacked(params: Params, num_tasks: int) -> Adapted:
     """Give each of K tasks the same weights, and a count of adaptations that stands at 0."""
     some_leaf = next(iter(params.values()))
-    return trees.stack(params, num_tasks) | {COUNT: some_leaf.new_zeros(num_tasks)}
+    return trees.stack(params, num_tasks) | {NUM_ADAPTATIONS: some_leaf.new_zeros(num_tasks)}
 
 
 def adapt_stacked(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
     """Take one policy-gradient step in each of K tasks, with weights [K, ...] of their own."""
-    count = adapted[COUNT]
-    weights = {name: leaf for name, leaf in adapted.items() if name != COUNT}
-    later = (count > 0).to(count)
+    done = adapted[NUM_ADAPTATIONS]
+    weights = {name: leaf for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
+    later = (done > 0).to(done)
     step_size = config.inner_lr * (1.0 + (config.later_lr_scale - 1.0) * later)
 
     def step(params: Params, one: Lesson, size: Tensor) -> Params:
         return gradient_step(policy, params, one, config, size)
 
     moved: Params = vmap(step)(weights, lesson, step_size)
-    return moved | {COUNT: count + 1}
+    return moved | {NUM_ADAPTATIONS: done + 1}
 
 
 def gradient_step(

@@ -29,8 +29,10 @@ class Allowed(NamedTuple):
         return above and below
 
 
-POSITIVE = Allowed(0.0, math.inf, "a finite number > 0", low_open=True)
-NON_NEGATIVE = Allowed(0.0, math.inf, "a finite number >= 0")
+# Weights are float32: what that cannot hold is as good as infinite.
+_LARGEST = 3.4e38
+POSITIVE = Allowed(0.0, _LARGEST, "a finite number > 0", low_open=True)
+NON_NEGATIVE = Allowed(0.0, _LARGEST, "a finite number >= 0")
 UNIT = Allowed(0.0, 1.0, "a number from 0 to 1")
 FRACTION = Allowed(0.0, 1.0, "a number above 0 and below 1", low_open=True, high_open=True)
 COUNT = Allowed(1, 2**31 - 1, "a whole number from 1 to 2^31 - 1", whole=True)

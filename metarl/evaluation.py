@@ -16,9 +16,9 @@ from metarl.types import Tasks
 class EvaluationConfig:
     """How each held-out task is explored."""
 
-    episodes: int = 20
+    episodes: int
     """E, episodes of each task in each round."""
-    adaptations: int = 3
+    adaptations: int
     """N, adaptation steps."""
     tasks_at_once: int = 40
     """Blocks of this many tasks bound the memory; results do not depend on it."""

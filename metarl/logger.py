@@ -6,7 +6,6 @@ what it holds from there, so that the record has neither gap nor duplicate.
 
 import json
 import math
-import os
 import time
 import warnings
 from collections import deque
@@ -22,6 +21,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from metarl.checkpoint import write_bytes_atomic
+from metarl.checks import InputError
 from metarl.types import Metrics
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def _records(path: Path) -> list[tuple[bytes, dict[str, float | None]]]:
         except ValueError as error:
             # Only the end can be torn: anything else is damage, and not ours to throw away.
             if number < len(lines):
-                raise ValueError(f"{path}, line {number}: not a line of metrics") from error
+                line_says = f"{path}, line {number}: not a line of metrics"
+                raise InputError([line_says]) from error
             break
         records.append((line, record))
     return records
@@ -137,12 +139,7 @@ def _keep_before(path: Path, first_iteration: int) -> None:
     content = b"".join(line + b"\n" for line in kept)
     if content == path.read_bytes():
         return
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_bytes_atomic(path, content)
 
 
 class TensorBoardSink(_Closing):

@@ -35,6 +35,10 @@ class PolicyConfig:
             {"init_std": POSITIVE, "min_std": POSITIVE},
             fault_in_choice(self, "activation", networks.ACTIVATIONS),
             None
+            if not self.min_std > self.init_std
+            else f"PolicyConfig.min_std must not be above init_std {self.init_std},"
+            f" got {self.min_std}",
+            None
             if sizes_are_counts
             else f"PolicyConfig.hidden_sizes must be whole numbers >= 1, got {self.hidden_sizes!r}",
         )

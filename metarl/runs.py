@@ -163,6 +163,8 @@ class RunFolder:
             StorageError: it cannot be written.
         """
         asked = _plain(config)
+        if path.exists() and not path.is_dir():
+            raise RunConflictError(f"{path} is a file, not a folder")
         try:
             path.mkdir(parents=True, exist_ok=True)
             # Before the lock, since that would already be a trace in a folder that is not ours.
@@ -206,8 +208,9 @@ class RunFolder:
         if there != asked:
             (self.path / _DONE).unlink(missing_ok=True)
             write_bytes_atomic(self.path / _CONFIG, yaml.safe_dump(asked, sort_keys=False).encode())
-        if not (self.path / _SYSTEM).exists():
-            write_json(self.path / _SYSTEM, system_facts())
+        system = self.path / _SYSTEM
+        earlier = json.loads(system.read_text())["sittings"] if system.exists() else []
+        write_json(system, {"sittings": [*earlier, system_facts()]})
 
 
 def _compare(path: Path, asked: Config, free: Collection[str]) -> Config | None:
@@ -227,19 +230,13 @@ def _acquire(file: Path) -> int:
     """Return the descriptor of the lock file, locked, with this process written into it."""
     lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        host = socket.gethostname()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunLockedError(f"{file.parent} is in use by {_describe(_holder(lock))}") from None
-        holder = _holder(lock)
-        # Not every shared file system carries locks from one host to the other.
-        if holder.get("host", host) != host:
-            raise RunLockedError(
-                f"{file.parent} was left locked by {_describe(holder)}; "
-                f"if that process is dead, delete {file} and start again"
-            )
-        holder = {"pid": os.getpid(), "host": host, "since": f"{datetime.now(UTC):%FT%TZ}"}
+        # Whatever the text says, its writer is gone: a killed run goes on, also on another host.
+        now, host = f"{datetime.now(UTC):%FT%TZ}", socket.gethostname()
+        holder = {"pid": os.getpid(), "host": host, "since": now}
         text = json.dumps(holder).encode()
         os.pwrite(lock, text, 0)
         os.ftruncate(lock, len(text))

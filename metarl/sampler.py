@@ -30,7 +30,7 @@ def collect(
     """
     spec, num_tasks = env.spec, len(tasks.task_id)
     obs = env.reset(tasks, episodes, streams.at("env"))
-    noise = action_noise(spec, num_tasks, episodes, streams)
+    noise = action_noise(spec, num_tasks, episodes, streams).to(obs.device)
     running = torch.ones(num_tasks, episodes, dtype=torch.bool, device=obs.device)
     faulty = torch.zeros_like(running)
     seen, steps = [obs], []

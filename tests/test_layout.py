@@ -14,9 +14,9 @@ FOLDERS["experiments"] = "metarl.experiments"
 
 # Imports point down: a module of the core may import modules of the rows above its own.
 CORE = (
-    ("types", "checks", "seeding"),
-    ("protocols", "trees", "returns", "distributions", "statistics", "checkpoint", "logger"),
-    ("networks", "objectives", "trust_region", "baselines", "sampler", "optimizers", "runs"),
+    ("types", "checks", "seeding", "checkpoint"),
+    ("protocols", "trees", "returns", "distributions", "statistics", "logger", "runs"),
+    ("networks", "objectives", "trust_region", "baselines", "sampler", "optimizers"),
     ("policies",),
     ("adaptation",),
     ("trainer", "evaluation"),
@@ -83,11 +83,11 @@ def test_nothing_dangerous_or_global(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_sizes(name: str) -> None:
     text = MODULES[name].read_text()
-    assert text.count("\n") <= 310, f"{name} is too long"
+    assert text.count("\n") <= 300, f"{name} is too long"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert lines <= 50, f"{name}.{node.name} has {lines} lines"
+            assert lines <= 45, f"{name}.{node.name} has {lines} lines"
 
 
 def test_imported_package_is_this_checkout() -> None:

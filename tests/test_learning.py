@@ -2,30 +2,19 @@
 
 import resource
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from metarl.experiments.evaluate import Curve, EvaluationRequest, evaluate, floors
-from metarl.experiments.experiment import Experiment, build
+from metarl.experiments.evaluate import EvaluationRequest, evaluate_beside_floors
+from metarl.experiments.experiment import build
 from metarl.experiments.presets import preset
 from metarl.seeding import Streams
 from metarl.trainer import meta_train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 REQUEST = EvaluationRequest(adaptations=1, tasks=200)
-
-
-def trained(experiment: Experiment) -> Iterator[Curve]:
-    """Train, and yield the agent's curve and that of random actions."""
-    parts = build(experiment)
-    streams = Streams(experiment.seed)
-    for _ in meta_train(parts.agent, parts.env, parts.distribution, experiment, streams):
-        pass
-    yield evaluate(experiment, parts, parts.agent, REQUEST)
-    yield floors(experiment, parts, REQUEST)["random policy"]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -41,10 +30,16 @@ def trained(experiment: Experiment) -> Iterator[Curve]:
 def test_adapted_agent_beats_random_actions(
     name: str, iterations: int, margin: float, seed: int
 ) -> None:
-    agent, random = trained(replace(preset(name), seed=seed, iterations=iterations))
-    before, after = agent.summary.mean
-    assert after > random.summary.mean[1] + margin
+    experiment = replace(preset(name), seed=seed, iterations=iterations)
+    parts = build(experiment)
+    streams = Streams(seed)
+    for _ in meta_train(parts.agent, parts.env, parts.distribution, experiment, streams):
+        pass
+    curves = evaluate_beside_floors(experiment, parts, REQUEST)
+    before, after = curves[name].summary.mean
     assert after > before
+    assert after > curves["random policy"].summary.mean[1] + margin
+    assert after > curves["untrained, adapted"].summary.mean[1]
 
 
 def resident_megabytes() -> float:

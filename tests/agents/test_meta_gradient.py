@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, hessian
 
 from metarl import trees
-from metarl.adaptation import COUNT, adapt_stacked, begin_stacked, prepare
+from metarl.adaptation import NUM_ADAPTATIONS, adapt_stacked, begin_stacked, prepare
 from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.distributions import Distribution
@@ -217,13 +217,13 @@ def adapted_mean(agent: Reptile, rounds: list[Trajectories]) -> Params:
         finals.append(adapted)
     return {
         name: torch.cat([final[name] for final in finals]).mean(0)
-        for name in finals[0].keys() - {COUNT}
+        for name in finals[0].keys() - {NUM_ADAPTATIONS}
     }
 
 
 def weights_of(agent: Reptile) -> Params:
     stacked = agent.begin(1, 1)
-    return {name: leaf[0].clone() for name, leaf in stacked.items() if name != COUNT}
+    return {name: leaf[0].clone() for name, leaf in stacked.items() if name != NUM_ADAPTATIONS}
 
 
 @pytest.mark.parametrize("adaptations", [0, 1, 2])

@@ -10,7 +10,7 @@ from torch.func import jacrev
 
 from metarl import trees
 from metarl.adaptation import (
-    COUNT,
+    NUM_ADAPTATIONS,
     AdvantageConfig,
     InnerConfig,
     Lesson,
@@ -59,9 +59,9 @@ def fresh(policy: Policy) -> Adapted:
     weights = {
         name: leaf.double() + 0.3 * random(*leaf.shape, seed=i)
         for i, (name, leaf) in enumerate(start.items())
-        if name != COUNT
+        if name != NUM_ADAPTATIONS
     }
-    return weights | {COUNT: start[COUNT]}
+    return weights | {NUM_ADAPTATIONS: start[NUM_ADAPTATIONS]}
 
 
 def round_of(discrete: bool, seed: int = 50) -> Trajectories:
@@ -88,7 +88,7 @@ def round_of(discrete: bool, seed: int = 50) -> Trajectories:
 
 
 def task_of(adapted: Adapted, task: int) -> Params:
-    return {name: leaf[task] for name, leaf in adapted.items() if name != COUNT}
+    return {name: leaf[task] for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
 
 
 @combinations
@@ -99,7 +99,7 @@ def test_batched_equals_task_by_task(discrete: bool, objective: InnerObjective) 
     for task in range(TASKS):
         one = Lesson(*(field[task] for field in lesson))
         alone = gradient_step(policy, task_of(params, task), one, config, torch.tensor(0.25))
-        assert {*alone, COUNT} == set(together)
+        assert {*alone, NUM_ADAPTATIONS} == set(together)
         for name, leaf in alone.items():
             torch.testing.assert_close(together[name][task], leaf, rtol=1e-12, atol=1e-14)
             assert not torch.equal(leaf, params[name][task])
@@ -183,7 +183,7 @@ def test_the_ratio_divides_by_the_policy_that_acted_in_that_round(discrete: bool
             params[objective] = adapt_stacked(policy, params[objective], lesson, config)
         for name, leaf in params["log_likelihood"].items():
             torch.testing.assert_close(params["ratio"][name], leaf, rtol=1e-11, atol=1e-13)
-            assert name == COUNT or not torch.allclose(wrong[name], leaf)
+            assert name == NUM_ADAPTATIONS or not torch.allclose(wrong[name], leaf)
 
 
 @combinations
@@ -217,21 +217,21 @@ def test_steps_after_the_first_have_a_size_of_their_own() -> None:
     scaled = InnerConfig(inner_lr=0.25, later_lr_scale=0.5)
     sizes, adapted = [0.25, 0.125, 0.125], fresh(policy)
     for count, size in enumerate(sizes):
-        assert adapted[COUNT].tolist() == [count] * TASKS
-        same = adapted | {COUNT: torch.zeros(TASKS)}
+        assert adapted[NUM_ADAPTATIONS].tolist() == [count] * TASKS
+        same = adapted | {NUM_ADAPTATIONS: torch.zeros(TASKS)}
         expected = adapt_stacked(policy, same, lesson, InnerConfig(inner_lr=size))
         adapted = adapt_stacked(policy, adapted, lesson, scaled)
-        for name in adapted.keys() - {COUNT}:
+        for name in adapted.keys() - {NUM_ADAPTATIONS}:
             torch.testing.assert_close(adapted[name], expected[name], rtol=1e-12, atol=1e-14)
     # Tasks that have adapted unequally often each have their own size.
-    mixed = fresh(policy) | {COUNT: torch.tensor([0.0, 1.0, 2.0])}
+    mixed = fresh(policy) | {NUM_ADAPTATIONS: torch.tensor([0.0, 1.0, 2.0])}
     result = adapt_stacked(policy, mixed, lesson, scaled)
     for task, size in enumerate(sizes):
         one = Lesson(*(field[task] for field in lesson))
         alone = gradient_step(policy, task_of(mixed, task), one, scaled, torch.tensor(size))
         for name, leaf in alone.items():
             torch.testing.assert_close(result[name][task], leaf, rtol=1e-12, atol=1e-14)
-    assert result[COUNT].tolist() == [1.0, 2.0, 3.0]
+    assert result[NUM_ADAPTATIONS].tolist() == [1.0, 2.0, 3.0]
 
 
 @combinations
@@ -239,7 +239,7 @@ def test_a_step_of_size_zero_changes_nothing(discrete: bool, objective: InnerObj
     policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.0, inner_objective=objective)
     params, lesson = fresh(policy), prepare(round_of(discrete), ADVANTAGES)
     result = adapt_stacked(policy, params, lesson, config)
-    for name in result.keys() - {COUNT}:
+    for name in result.keys() - {NUM_ADAPTATIONS}:
         assert torch.equal(result[name], params[name])
 
 
