@@ -44,6 +44,7 @@ from metarl.adaptation import (
 )
 from metarl.distributions import Distribution
 from metarl.policies import PolicyConfig, act_stacked, build_policy, stacked_distribution
+from metarl.returns import weighted_sum
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig, trust_region_step
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
@@ -98,7 +99,7 @@ class MamlTrpo:
         def surrogate(distribution: Distribution) -> Tensor:
             log_ratio = distribution.log_prob(last.action) - last.log_prob
             ratio = torch.exp(torch.where(last.mask, log_ratio, 0.0))
-            return (ratio * last.advantage * weights).sum()
+            return weighted_sum(ratio * last.advantage, weights)
 
         theta = trees.flatten(self.params)
         theta, metrics = trust_region_step(

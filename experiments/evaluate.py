@@ -141,7 +141,7 @@ def report(
         "distinct_tasks": distinct_tasks(parts.distribution.held_out(request.tasks)),
         "system": system_facts(),
         "references": {
-            name: as_json(experiment, 0, curve)
+            name: curve.summary._asdict()
             for name, curve in curves.items()
             if name != experiment.preset
         },

@@ -50,6 +50,14 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return total / mask.sum((-2, -1)).clamp(min=1)
 
 
+def weighted_sum(x: Tensor, weights: Tensor) -> Tensor:
+    """Sum x [K, ...] under weights [K, ...], task by task and then over tasks.
+
+    A sum of all at once would be split over torch's threads and depend on their number.
+    """
+    return (x * weights).flatten(1).sum(1).sum()
+
+
 def standardise(x: Tensor, mask: Tensor) -> Tensor:
     """Shift and scale x [..., E, T] to mean 0 and standard deviation 1 within each task.
 

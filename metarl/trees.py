@@ -41,6 +41,12 @@ def unflatten(flat: Tensor, like: Params) -> Params:
     }
 
 
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product of two vectors [P], the same bits for any number of threads."""
+    # Torch splits a sum over its threads only beyond 32768 terms.
+    return torch.stack([piece.sum() for piece in torch.split(a * b, 16384)]).sum()
+
+
 def take_over(current: Params, state: Params, owner: str) -> Params:
     """Return ``state`` in the dtype and place of ``current``, which it must match leaf by leaf.
 

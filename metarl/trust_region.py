@@ -16,6 +16,8 @@ from torch import Tensor
 
 from metarl.checks import COUNT, FRACTION, NON_NEGATIVE, POSITIVE, check_fields
 from metarl.distributions import Distribution
+from metarl.returns import weighted_sum
+from metarl.trees import dot
 from metarl.types import Metrics
 
 
@@ -64,17 +66,17 @@ def conjugate_gradient(
     Stops early once the squared residual is below ``tolerance`` times the squared norm of b.
     """
     x, residual = torch.zeros_like(b), b.clone()
-    direction, size = residual, residual @ residual
+    direction, size = residual, dot(residual, residual)
     limit = tolerance * size
     for _ in range(iterations):
         if size <= limit:
             break
         image = product(direction)
-        step = size / (direction @ image)
+        step = size / dot(direction, image)
         x, residual = x + step * direction, residual - step * image
-        size, old_size = residual @ residual, size
+        size, old_size = dot(residual, residual), size
         direction = residual + (size / old_size) * direction
-    return Solution(x, x @ (b - residual))
+    return Solution(x, dot(x, b - residual))
 
 
 def fisher_product(
@@ -132,7 +134,7 @@ def trust_region_step(
         with torch.no_grad():
             new = after(candidate)
             gain = float(surrogate(new)) - metrics["train/surrogate"]
-            kl = float((old.kl(new) * weights).sum())  # type: ignore[arg-type]
+            kl = float(weighted_sum(old.kl(new), weights))  # type: ignore[arg-type]
         if 0.0 < gain < math.inf and kl <= config.max_kl:
             taken = {"train/approx_kl": kl, "train/surrogate_gain": gain, "train/accepted": 1.0}
             return candidate, metrics | taken | {"train/backtracks": trial}
@@ -168,6 +170,6 @@ def _natural_gradient(
         {
             "train/surrogate": float(objective.detach()),
             "train/gradient_norm": float(gradient.norm()),
-            "train/entropy": float((old.entropy() * weights).sum()),
+            "train/entropy": float(weighted_sum(old.entropy(), weights)),
         },
     )

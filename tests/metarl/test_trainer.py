@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from metarl import agents, envs
+from metarl.agents.maml import MamlTrpoConfig
 from metarl.checks import InputError
+from metarl.policies import PolicyConfig
 from metarl.protocols import Algorithm
 from metarl.seeding import Streams
 from metarl.trainer import TrainConfig, meta_train
@@ -51,6 +54,24 @@ def test_one_and_two_threads_give_the_same_weights(env: str) -> None:
             agent = world.new_agent()
             train(world, agent, 0, 3)
             weights.append(agent.state_dict())
+    finally:
+        torch.set_num_threads(threads_before)
+    assert equal(*weights)
+
+
+def test_threads_do_not_show_at_full_size_either() -> None:
+    """Torch splits work over threads only beyond some ten thousand numbers."""
+    config = TrainConfig(iterations=1, tasks_per_update=20, episodes=20)
+    threads_before, weights = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            distribution, env = envs.build("metarl/PointNavigation-v0")
+            policy = PolicyConfig(hidden_sizes=(100, 100))
+            agent = agents.build("maml-trpo", env.spec, MamlTrpoConfig(policy=policy))
+            results = list(meta_train(agent, env, distribution, config, Streams(1)))
+            weights.append(agent.state_dict())
+            assert results[0].metrics["train/accepted"] == 1.0
     finally:
         torch.set_num_threads(threads_before)
     assert equal(*weights)
