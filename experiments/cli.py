@@ -245,7 +245,3 @@ def _complain(lines: Sequence[str], status: int) -> int:
     for line in lines:
         sys.stderr.write(f"metarl: {line}\n")
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,7 @@ from metarl.experiments.cli import main
 from metarl.logger import read_metrics
 
 BANDIT = "maml-trpo/bandit"
-COMMAND = [sys.executable, "-m", "metarl.experiments.cli"]
+COMMAND = [sys.executable, "-m", "metarl.experiments"]
 
 
 def train(out: Path, *flags: str) -> int:

@@ -1,0 +1,80 @@
+"""Weights as trees, and the outer optimiser's state, which is taken over whole or not at all."""
+
+import pytest
+import torch
+
+from metarl import trees
+from metarl.optimizers import MetaOptimizer
+from metarl.types import Params
+
+PARAMS: Params = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
+GRADIENT: Params = {"w": torch.full((2, 3), 0.5), "b": torch.tensor([1.0, -1.0])}
+
+
+def test_flat_and_back() -> None:
+    flat = trees.flatten(PARAMS)
+    assert flat.tolist() == [0, 1, 2, 3, 4, 5, 1, 1]
+    back = trees.unflatten(flat, PARAMS)
+    assert all(torch.equal(back[name], PARAMS[name]) for name in PARAMS)
+
+
+def test_stack_and_mean() -> None:
+    stacked = trees.stack(PARAMS, 3)
+    assert stacked["w"].shape == (3, 2, 3)
+    spread = {
+        name: leaf + torch.tensor([-1.0, 0.0, 1.0]).view(3, *[1] * (leaf.dim() - 1))
+        for name, leaf in stacked.items()
+    }
+    mean = trees.mean_over_tasks(spread)
+    assert all(torch.equal(mean[name], PARAMS[name]) for name in PARAMS)
+
+
+def test_dot_beyond_one_piece() -> None:
+    a = torch.ones(40_000, dtype=torch.float64)
+    b = torch.arange(40_000, dtype=torch.float64)
+    assert trees.dot(a, b) == 40_000 * 39_999 / 2
+
+
+def test_sgd_steps_down_the_gradient() -> None:
+    optimizer = MetaOptimizer(PARAMS, "sgd", 0.1)
+    before = optimizer.weights()
+    optimizer.step(GRADIENT)
+    torch.testing.assert_close(optimizer.params["b"], torch.tensor([0.9, 1.1]))
+    assert torch.equal(before["b"], PARAMS["b"]), "a copy follows later steps"
+
+
+def test_first_adam_step_has_the_step_size() -> None:
+    optimizer = MetaOptimizer(PARAMS, "adam", 0.01)
+    optimizer.step(GRADIENT)
+    torch.testing.assert_close(optimizer.params["b"], torch.tensor([0.99, 1.01]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"w/exp_avg": torch.zeros(7)}, "w/exp_avg"),
+        ({"nope/exp_avg": torch.zeros(2)}, "nope/exp_avg"),
+        ({"b": None}, "'b'"),
+        ({"b/step": None}, "'b/step'"),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(
+    change: dict[str, torch.Tensor | None], said: str
+) -> None:
+    optimizer = MetaOptimizer(PARAMS, "adam", 0.01)
+    optimizer.step(GRADIENT)
+    before = optimizer.state_dict()
+    changed = before | change
+    state = {name: 2 * leaf for name, leaf in changed.items() if leaf is not None}
+    with pytest.raises(ValueError, match=said):
+        optimizer.load_state_dict(state, "test")
+    after = optimizer.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_states_of_another_optimiser_are_refused() -> None:
+    sgd, adam = MetaOptimizer(PARAMS, "sgd", 0.1), MetaOptimizer(PARAMS, "adam", 0.1)
+    with pytest.raises(ValueError, match="absent"):
+        adam.load_state_dict(sgd.state_dict(), "test")
+    with pytest.raises(ValueError, match="absent"):
+        sgd.load_state_dict(adam.state_dict(), "test")
