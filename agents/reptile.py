@@ -14,7 +14,8 @@ The update, in the paper's batched version over n tasks:
 
 No derivative of the adaptation is taken. As the paper suggests, phi - U(phi) may be handed to Adam
 as if it were a gradient (``outer_optimizer``). With k = 1 and SGD the update is joint training on
-all tasks; k >= 2 brings in the inner product of the tasks' gradients that makes adaptation fast.
+all tasks; k >= 2 brings in the inner product between gradients on different samples of the *same*
+task (the paper's AvgGradInner), and raising it is what makes adaptation fast.
 """
 
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ class Family(NamedTuple):
     summary: str
     config: type[Any]
     presets: Mapping[str, Any]
-    """Published settings by name; the first is the default."""
+    """Named settings, published where a paper has them; the first is the default."""
     build: Callable[[str, Any, str, int], tuple[TaskDistribution, VectorTaskEnv]]
     """(name, config, device, threads) to the distribution and the environment."""
 

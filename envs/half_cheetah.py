@@ -8,7 +8,7 @@ Observation, in order (17 entries; 20 with ``observe_torso``):
 ====== ============================================================ ===========
 index  what                                                         unit
 ====== ============================================================ ===========
-0      height of the torso against its initial one                  m
+0      height of the torso above its 0.7 m in the model             m
 1      pitch of the torso                                           rad
 2-7    joint angles: back thigh, shin, foot; front thigh, shin, foot rad
 8-9    velocity of the torso, forwards and upwards                  m/s
@@ -25,7 +25,8 @@ Reward per step, with v = (x after - x before) / 0.05 s and a the clipped action
 
 Horizon. 100 or 200 steps of 5 substeps of 0.01 s. Never terminates.
 
-Start. Joint positions U(-0.1, 0.1), velocities 0.1 * N(0, 1), around the body at rest.
+Start. All nine positions (torso x, z and pitch, and the six joint angles) U(-0.1, 0.1) in m or rad,
+their velocities 0.1 * N(0, 1), around the model's zero pose.
 
 Source. Finn et al. 2017 (``maml-2017``), Rothfuss et al. 2019 (``promp-2019``) and Rakelly et al.
 2019 (``pearl-2019``). ``promp-2019`` draws velocities from U[0, 3] where the paper's text says
@@ -113,7 +114,7 @@ VEL_PRESETS: Mapping[str, HalfCheetahVelConfig] = {
 
 
 class Directions:
-    """The two tasks -1 and +1: drawn with equal probability, held out in turn."""
+    """The two tasks -1 and +1, drawn with equal probability; the test list has them in turn."""
 
     num_held_out = None
 

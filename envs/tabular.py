@@ -23,7 +23,8 @@ Start. State 0.
 
 Score of a round: the total reward over its episodes, as in the tables of the papers.
 
-Source. Duan et al. 2016 (RL^2), sections 3.1 and 3.2.
+Source. Duan et al. 2016 (RL^2), sections 3.1 (Bernoulli bandit) and 3.2 (MDP). The Gaussian bandit
+is ours (preset ``default``): the same means, with normal noise.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A baseline refitted to every round of every task: ridge regression on features of time."""
+"""A baseline refitted to every round of every task: ridge regression on observations and time."""
 
 import torch
 from torch import Tensor
@@ -10,8 +10,9 @@ from metarl.types import Trajectories
 def time_features(obs: Tensor) -> Tensor:
     """Features of obs [..., T, O]: obs, its square, powers 1 to 3 of time and a constant.
 
-    Observations are clipped to +-10 and time is counted in hundreds of steps (Duan et al. 2016,
-    supplementary section 2); returns [..., T, 2 O + 4] float64.
+    Time is counted in hundreds of steps (Duan et al. 2016, "Benchmarking deep reinforcement
+    learning", supplementary section 2) and observations are clipped to +-10, as in its code;
+    returns [..., T, 2 O + 4] float64.
     """
     clipped = obs.double().clamp(-10.0, 10.0)
     time = torch.arange(obs.shape[-2], device=obs.device, dtype=torch.float64) / 100.0
