@@ -12,8 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -45,25 +44,7 @@ class MetricSink(Protocol):
         ...
 
 
-class _Closing:
-    """Lets a sink be used in a ``with`` block."""
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class JsonlSink(_Closing):
+class JsonlSink:
     """Append-only file, one JSON object per line, each line on its way to disk when written.
 
     On opening, lines of ``first_iteration`` and later are dropped, and so is a last line torn by a
@@ -142,7 +123,7 @@ def _keep_before(path: Path, first_iteration: int) -> None:
     write_bytes_atomic(path, content)
 
 
-class TensorBoardSink(_Closing):
+class TensorBoardSink:
     """Event files for TensorBoard; x is env steps.
 
     Points of earlier runs at ``purge_step`` env steps and beyond are dropped: a resumed run passes
@@ -192,7 +173,7 @@ class TensorBoardSink(_Closing):
             warnings.warn(f"TensorBoard output failed: {reason}", RuntimeWarning, stacklevel=3)
 
 
-class ConsoleSink(_Closing):
+class ConsoleSink:
     """A live table on a terminal, one plain line per iteration elsewhere; on stderr unless told.
 
     ``columns`` names the metrics to show and their headings. Time left comes from the median of

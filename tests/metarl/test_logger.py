@@ -5,6 +5,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,13 @@ def test_lines_are_on_disk_before_the_sink_is_closed(tmp_path: Path) -> None:
 
 def test_resumed_file_has_neither_gap_nor_duplicate(tmp_path: Path) -> None:
     whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
-    with JsonlSink(whole, 0) as sink:
+    with closing(JsonlSink(whole, 0)) as sink:
         write(sink, 0, 8)
-    with JsonlSink(resumed, 0) as sink:
+    with closing(JsonlSink(resumed, 0)) as sink:
         write(sink, 0, 6)
     with resumed.open("a") as file:
         file.write('{"iteration": 6, "env_st')
-    with JsonlSink(resumed, 4) as sink:
+    with closing(JsonlSink(resumed, 4)) as sink:
         write(sink, 4, 8)
     assert resumed.read_bytes() == whole.read_bytes()
     assert set(tmp_path.iterdir()) == {whole, resumed}
@@ -48,7 +49,7 @@ def test_torn_line_goes_even_where_nothing_else_does(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration": 0, "env_steps": 1}\n{"iteration": 1, "caf\xc3')
     assert [line["iteration"] for line in read_metrics(path)] == [0]
-    with JsonlSink(path, 1) as sink:
+    with closing(JsonlSink(path, 1)) as sink:
         write(sink, 1, 2)
     assert [line["iteration"] for line in read_metrics(path)] == [0, 1]
 
@@ -56,14 +57,14 @@ def test_torn_line_goes_even_where_nothing_else_does(tmp_path: Path) -> None:
 def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration": 0, "env_steps": 100}')
-    with JsonlSink(path, 1) as sink:
+    with closing(JsonlSink(path, 1)) as sink:
         write(sink, 1, 2)
     assert [line["iteration"] for line in read_metrics(path)] == [0, 1]
 
 
 def test_a_fresh_run_starts_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    with JsonlSink(path, 0) as sink:
+    with closing(JsonlSink(path, 0)) as sink:
         write(sink, 0, 3)
     JsonlSink(path, 0).close()
     assert path.read_bytes() == b""
@@ -83,7 +84,7 @@ def test_damage_within_the_file_is_not_thrown_away(tmp_path: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_null_on_disk_and_nan_when_read(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    with JsonlSink(path, 0) as sink:
+    with closing(JsonlSink(path, 0)) as sink:
         sink.write(0, 1, {"a": math.nan, "b": -math.inf, "c": 1.0})
     assert json.loads(path.read_text()) == {
         "iteration": 0, "env_steps": 1, "a": None, "b": None, "c": 1.0,
@@ -94,9 +95,9 @@ def test_numbers_that_are_not_finite_are_null_on_disk_and_nan_when_read(tmp_path
 
 
 def test_tensorboard_drops_what_a_resumed_run_writes_again(tmp_path: Path) -> None:
-    with TensorBoardSink(tmp_path, 0) as sink:
+    with closing(TensorBoardSink(tmp_path, 0)) as sink:
         write(sink, 0, 4)
-    with TensorBoardSink(tmp_path, 201) as sink:
+    with closing(TensorBoardSink(tmp_path, 201)) as sink:
         write(sink, 2, 5)
     events = EventAccumulator(str(tmp_path)).Reload().Scalars("meta/post_return")
     assert [(event.step, event.value) for event in events] == [
@@ -127,7 +128,7 @@ def shown(*, terminal: bool, iterations: int, columns: dict[str, str]) -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=100, _environ={"TERM": "xterm"})
     clock = ticking(3.0)
-    with ConsoleSink(columns, 200, console, lambda: next(clock)) as sink:
+    with closing(ConsoleSink(columns, 200, console, lambda: next(clock))) as sink:
         for iteration in range(1, iterations + 1):
             metrics = {"meta/post_return": 11.345 + iteration, "time/fps": 45_678.0}
             sink.write(iteration, 1_234_000 * iteration, metrics)
