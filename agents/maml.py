@@ -35,15 +35,10 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import (
-    AdvantageConfig,
-    InnerConfig,
-    adapt_stacked,
-    begin_stacked,
-    prepare,
-)
+from metarl.adaptation import AdvantageConfig, InnerConfig, begin_stacked, prepare
 from metarl.distributions import Distribution
-from metarl.policies import PolicyConfig, act_stacked, build_policy, stacked_distribution
+from metarl.meta_gradient import AfterAdaptation, adapt
+from metarl.policies import PolicyConfig, act_stacked, build_policy
 from metarl.returns import weighted_sum
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig, trust_region_step
@@ -80,21 +75,15 @@ class MamlTrpo:
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Take one inner step in each task."""
-        return adapt_stacked(self.policy, adapted, prepare(batch, self.config), self.config)
+        return adapt(self.policy, adapted, prepare(batch, self.config), self.config)
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Take one outer step on the last round, through the adaptation by the earlier ones."""
         *lessons, last = [prepare(batch, self.config) for batch in rounds]
-        num_tasks = len(last.obs)
         # The mean over tasks of the mean over each task's steps.
         steps = last.mask.sum((1, 2), keepdim=True).clamp(min=1)
-        weights = last.mask.to(last.log_prob) / (steps * num_tasks)
-
-        def after(theta: Tensor) -> Distribution:
-            adapted = begin_stacked(trees.unflatten(theta, self.params), num_tasks)
-            for lesson in lessons:
-                adapted = adapt_stacked(self.policy, adapted, lesson, self.config)
-            return stacked_distribution(self.policy, adapted, last.obs)
+        weights = last.mask.to(last.log_prob) / (steps * len(last.mask))
+        policies = AfterAdaptation(self.policy, self.params, (lessons, last), weights, self.config)
 
         def surrogate(distribution: Distribution) -> Tensor:
             log_ratio = distribution.log_prob(last.action) - last.log_prob
@@ -103,7 +92,7 @@ class MamlTrpo:
 
         theta = trees.flatten(self.params)
         theta, metrics = trust_region_step(
-            theta, after, surrogate, weights, self.config.trust_region
+            theta, policies, surrogate, weights, self.config.trust_region
         )
         self.params = trees.unflatten(theta, self.params)
         return metrics

@@ -25,14 +25,9 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import (
-    AdvantageConfig,
-    InnerConfig,
-    adapt_stacked,
-    begin_stacked,
-    prepare,
-)
+from metarl.adaptation import AdvantageConfig, InnerConfig, begin_stacked, prepare
 from metarl.checks import POSITIVE, check_fields, fault_in_choice
+from metarl.meta_gradient import adapt
 from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
 from metarl.policies import PolicyConfig, act_stacked, build_policy
 from metarl.seeding import Streams
@@ -82,7 +77,7 @@ class Reptile:
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Take one inner step in each task."""
-        return adapt_stacked(self.policy, adapted, prepare(batch, self.config), self.config)
+        return adapt(self.policy, adapted, prepare(batch, self.config), self.config)
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Step from phi towards the mean of the weights that the rounds lead to."""

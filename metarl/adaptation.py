@@ -94,16 +94,19 @@ def begin_stacked(params: Params, num_tasks: int) -> Adapted:
 
 def adapt_stacked(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
     """Take one policy-gradient step in each of K tasks, with weights [K, ...] of their own."""
-    done = adapted[NUM_ADAPTATIONS]
     weights = {name: leaf for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
-    later = (done > 0).to(done)
-    step_size = config.inner_lr * (1.0 + (config.later_lr_scale - 1.0) * later)
 
     def step(params: Params, one: Lesson, size: Tensor) -> Params:
         return gradient_step(policy, params, one, config, size)
 
-    moved: Params = vmap(step)(weights, lesson, step_size)
-    return moved | {NUM_ADAPTATIONS: done + 1}
+    moved: Params = vmap(step)(weights, lesson, step_sizes(adapted, config))
+    return moved | {NUM_ADAPTATIONS: adapted[NUM_ADAPTATIONS] + 1}
+
+
+def step_sizes(adapted: Adapted, config: InnerConfig) -> Tensor:
+    """Return the step size [K] of each task's next adaptation."""
+    later = (adapted[NUM_ADAPTATIONS] > 0).to(adapted[NUM_ADAPTATIONS])
+    return config.inner_lr * (1.0 + (config.later_lr_scale - 1.0) * later)
 
 
 def gradient_step(

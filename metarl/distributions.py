@@ -82,3 +82,13 @@ class Categorical(NamedTuple):
 
 
 Distribution: TypeAlias = DiagGaussian | Categorical
+
+
+def kl(p: Distribution, q: Distribution) -> Tensor:
+    """Return KL(p || q) [...] in nats of two distributions of one kind."""
+    return p.kl(q)  # type: ignore[arg-type]
+
+
+def detached(distribution: Distribution) -> Distribution:
+    """Cut a distribution from the graph that made it."""
+    return type(distribution)(*(leaf.detach() for leaf in distribution))

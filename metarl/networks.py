@@ -28,10 +28,21 @@ def init_mlp(sizes: Sequence[int], streams: Streams) -> Params:
     return params
 
 
+def is_layer(name: str) -> bool:
+    """Tell whether a weight is one of ``init_mlp``'s."""
+    return name.startswith("layer")
+
+
+def mlp_layer(params: Params, layer: int) -> tuple[Tensor, Tensor]:
+    """Return weight [..., in, out] and bias [..., out] of a layer, counted from 0."""
+    return params[f"layer{layer}.weight"], params[f"layer{layer}.bias"]
+
+
 def mlp(params: Params, x: Tensor, num_layers: int, activation: Activation) -> Tensor:
     """Apply a multilayer perceptron to x [..., in]; the last layer is linear."""
     for layer in range(num_layers):
         if layer:
             x = ACTIVATIONS[activation](x)
-        x = x @ params[f"layer{layer}.weight"] + params[f"layer{layer}.bias"]
+        weight, bias = mlp_layer(params, layer)
+        x = x @ weight + bias
     return x

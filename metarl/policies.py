@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -56,6 +56,29 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class MlpPolicy(Policy, Protocol):
+    """A policy that sees observations through a multilayer perceptron alone.
+
+    Its derivatives have a closed form (``metarl.mlp_adaptation``); other policies are
+    differentiated automatically.
+    """
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Units of the observation, of each hidden layer and of the output."""
+        ...
+
+    @property
+    def config(self) -> PolicyConfig:
+        """Which holds the activation."""
+        ...
+
+    def head(self, params: Params, output: Tensor) -> Distribution:
+        """Return the distribution of actions at the network's output [..., out]."""
+        ...
+
+
 class GaussianPolicy(NamedTuple):
     """A Gaussian: its mean is a network of the observation, its std a weight of its own."""
 
@@ -71,9 +94,12 @@ class GaussianPolicy(NamedTuple):
     def distribution(self, params: Params, obs: Tensor) -> DiagGaussian:
         """Return the Gaussian at obs [..., O], with mean and log_std [..., A]."""
         num_layers = len(self.layer_sizes) - 1
-        mean = networks.mlp(params, obs, num_layers, self.config.activation)
+        return self.head(params, networks.mlp(params, obs, num_layers, self.config.activation))
+
+    def head(self, params: Params, output: Tensor) -> DiagGaussian:
+        """Return the Gaussian where the network's output is [..., A]."""
         log_std = params["log_std"].clamp(min=math.log(self.config.min_std))
-        return DiagGaussian(mean, log_std.expand_as(mean))
+        return DiagGaussian(output, log_std.expand_as(output))
 
 
 class CategoricalPolicy(NamedTuple):
@@ -89,7 +115,11 @@ class CategoricalPolicy(NamedTuple):
     def distribution(self, params: Params, obs: Tensor) -> Categorical:
         """Return the categorical distribution at obs [..., O], with logits [..., A]."""
         num_layers = len(self.layer_sizes) - 1
-        return Categorical(networks.mlp(params, obs, num_layers, self.config.activation))
+        return self.head(params, networks.mlp(params, obs, num_layers, self.config.activation))
+
+    def head(self, params: Params, output: Tensor) -> Categorical:
+        """Return the categorical distribution where the network's output is [..., A]."""
+        return Categorical(output)
 
 
 def build_policy(spec: EnvSpec, config: PolicyConfig) -> Policy:

@@ -15,10 +15,12 @@ FOLDERS["experiments"] = "metarl.experiments"
 # Imports point down: a module of the core may import modules of the rows above its own.
 CORE = (
     ("types", "checks", "seeding", "checkpoint"),
-    ("protocols", "trees", "returns", "distributions", "statistics", "logger", "runs"),
+    ("protocols", "trees", "returns", "distributions", "statistics", "logger", "runs", "parallel"),
     ("networks", "objectives", "trust_region", "baselines", "sampler", "optimizers"),
-    ("policies",),
+    ("policies", "mlp_derivatives"),
     ("adaptation",),
+    ("mlp_adaptation",),
+    ("meta_gradient",),
     ("trainer", "evaluation"),
 )
 CONTRACTS = {"metarl.types", "metarl.checks", "metarl.seeding", "metarl.protocols"}
