@@ -1,115 +1,105 @@
-"""Benchmarks: a table for people, or one JSON object; medians over repeated rounds."""
+"""Benchmarks of an experiment: what is asked for, and one JSON object with all that was found."""
 
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import replace
+import importlib.util
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-import torch
+from rich.console import Console
 
-from metarl.envs.physics import HasPhysics
-from metarl.experiments.experiment import Experiment, build
-from metarl.protocols import VectorTaskEnv
-from metarl.sampler import action_noise, collect
-from metarl.seeding import Streams
-from metarl.trainer import meta_train
-from metarl.types import Tasks
+from metarl.checks import COUNT, COUNT_OR_ZERO, InputError, check_fields, unknown
+from metarl.envs.physics import default_threads
+from metarl.experiments.bench_compare import FORMAT, compare, read_benchmark, refuse_other_work
+from metarl.experiments.bench_phases import PHASES, PhaseName
+from metarl.experiments.experiment import Experiment, to_dict
+from metarl.experiments.measure import Figures, as_json, hardware, peak_memory
+from metarl.runs import Config, system_facts
 
-_ROUNDS = 5
-
-
-def bench_sampling(experiment: Experiment) -> dict[str, float]:
-    """Time rounds with the policy beside the same steps without it, in turn, in one run.
-
-    "Raw physics" is the bare batch of MuJoCo copies under random controls; for environments made of
-    tensors it is the environment's own step under random actions.
-    """
-    parts = build(experiment)
-    num_tasks, episodes = experiment.tasks_per_update, experiment.episodes
-    streams = Streams(0, ("bench",), device=experiment.device)
-    tasks = parts.distribution.sample(num_tasks, streams)
-    steps = num_tasks * episodes * parts.env.spec.horizon
-    adapted = parts.agent.begin(num_tasks, episodes)
-    raw = _raw_stepping(parts.env, tasks, episodes, streams)
-
-    def sample() -> None:
-        collect(parts.env, tasks, parts.agent, adapted, episodes, streams)
-
-    sample()
-    raw()
-    pairs = [(_seconds(sample), _seconds(raw)) for _ in range(_ROUNDS)]
-    with_policy, without = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return {
-        "env_steps_per_s": steps / with_policy,
-        "raw_physics_steps_per_s": steps / without,
-        "ratio": statistics.median(bare / full for full, bare in pairs),
-        "threads": parts.env.threads,
-    }
+_PEER_PACKAGES = ("stable_baselines3", "gymnasium", "imageio")
 
 
-def bench_iteration(experiment: Experiment) -> dict[str, float]:
-    """Time whole meta-iterations: sampling and update."""
-    parts = build(experiment)
-    results = list(
-        meta_train(
-            parts.agent,
-            parts.env,
-            parts.distribution,
-            replace(experiment, iterations=_ROUNDS + 1),
-            Streams(0, ("bench",), device=experiment.device),
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest:
+    """What is measured, how often, and what it is put beside."""
+
+    phases: tuple[PhaseName, ...] = typing.get_args(PhaseName)
+    """What to measure."""
+    rounds: int = 5
+    """Timed repetitions of each, after one to warm up."""
+    peers: bool = False
+    """Step the same environment in SB3's and Gymnasium's vector environments too."""
+    peer_envs: int = 0
+    """Copies that a peer steps, with a process each where it has processes; 0 for one per core."""
+    compare: Path | None = None
+    """JSON of an earlier benchmark, written by --out, to compare with."""
+
+    def __post_init__(self) -> None:
+        known = typing.get_args(PhaseName)
+        strangers = [name for name in self.phases if name not in known]
+        check_fields(
+            self,
+            {"rounds": COUNT, "peer_envs": COUNT_OR_ZERO},
+            None if self.phases else f"phases must not be empty; known: {', '.join(known)}",
+            *(unknown("phases", name, known) for name in strangers),
         )
-    )[1:]
-    sampling = [result.metrics["time/sampling_s"] for result in results]
-    update = [result.metrics["time/update_s"] for result in results]
-    total = [a + b for a, b in zip(sampling, update, strict=True)]
-    return {
-        "seconds_per_iteration": statistics.median(total),
-        "sampling_s": statistics.median(sampling),
-        "update_s": statistics.median(update),
-        "env_steps_per_s": statistics.median(result.metrics["time/fps"] for result in results),
+
+
+def bench(experiment: Experiment, request: BenchRequest, console: Console) -> Config:
+    """Measure an experiment; return what ``--json`` prints.
+
+    Args:
+        experiment: what to measure.
+        request: which phases, how often.
+        console: told which phase is being measured.
+
+    Raises:
+        InputError: a file or a package that the request needs is not as it should be; nothing has
+            been measured then.
+    """
+    config = to_dict(experiment)
+    if request.peers:
+        refuse_missing_packages(_PEER_PACKAGES)
+    earlier = None if request.compare is None else read_benchmark(request.compare)
+    if earlier is not None:
+        refuse_other_work(earlier, config, request.phases)
+    phases: dict[str, Figures] = {}
+    for name in [known for known in PHASES if known in request.phases]:
+        console.print(f"measuring {name} ...")
+        phases[name] = PHASES[name](experiment, request.rounds)
+    memory = peak_memory(experiment.device)
+    result: Config = {
+        "format": FORMAT,
+        "preset": experiment.preset,
+        "config": config,
+        "rounds": request.rounds,
+        "phases": {name: as_json(figures) for name, figures in phases.items()},
+        "memory": as_json(memory),
+        "physics_threads": experiment.threads or default_threads(),
+        "system": system_facts() | hardware(),
     }
+    if request.peers:
+        console.print("measuring peers ...")
+        result |= _peers(experiment, request)
+    return result if earlier is None else result | {"comparison": compare(earlier, result)}
 
 
-def _raw_stepping(
-    env: VectorTaskEnv, tasks: Tasks, episodes: int, streams: Streams
-) -> Callable[[], None]:
-    """Return a function that takes a round's steps without any policy, from a fresh start."""
-    spec = env.spec
-    num_tasks = len(tasks.task_id)
+def refuse_missing_packages(names: Iterable[str]) -> None:
+    """Refuse to go on without the optional packages that peers are made of.
 
-    if isinstance(env, HasPhysics):
-
-        def step_physics() -> None:
-            physics = env.physics
-            for time_step in range(spec.horizon):
-                physics.ctrl[:] = controls[time_step]
-                physics.step()
-
-        env.reset(tasks, episodes, streams)
-        shape = (spec.horizon, *env.physics.ctrl.shape)
-        controls = np.random.default_rng(0).uniform(-1.0, 1.0, shape)
-        return step_physics
-
-    noise = action_noise(spec, num_tasks, episodes, streams)
-    actions = (noise * spec.action_size).long() if spec.discrete else noise
-    running = torch.ones(num_tasks, episodes, dtype=torch.bool, device=streams.device)
-
-    def step_env() -> None:
-        env.reset(tasks, episodes, streams)
-        for time_step in range(spec.horizon):
-            env.step(actions[:, :, time_step], running)
-
-    return step_env
+    Raises:
+        InputError: some are not installed; the message says which, and how to install them.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError([f"--peers needs {', '.join(missing)}: pip install 'metarl-suite[bench]'"])
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def _peers(experiment: Experiment, request: BenchRequest) -> Config:
+    from metarl.experiments.bench_peers import bench_peers  # noqa: PLC0415  an optional extra
 
-
-BENCHMARKS: dict[str, Callable[[Experiment], dict[str, float]]] = {
-    "sampling": bench_sampling,
-    "iteration": bench_iteration,
-}
+    num_envs = request.peer_envs or default_threads()
+    figures = bench_peers(experiment, request.rounds, num_envs)
+    if not figures:
+        return {"peers": {}, "peers_note": "no peer steps environments of this family"}
+    return {"peers": as_json(figures), "peer_envs": num_envs}

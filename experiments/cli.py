@@ -1,22 +1,23 @@
 """The command line: ``metarl list | train | evaluate | bench``."""
 
-import contextlib
 import importlib.metadata
-import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
 import tyro
 from rich.console import Console
 
 from metarl import agents, envs
-from metarl.checkpoint import CheckpointError
+from metarl.checkpoint import CheckpointError, write_json
 from metarl.checks import InputError, unknown
-from metarl.experiments.bench import BENCHMARKS
+from metarl.experiments.arguments import parse, plain_console, preset_argument
+from metarl.experiments.bench import BenchRequest, bench
+from metarl.experiments.bench_gpu import GpuRequest, bench_gpu
+from metarl.experiments.bench_tables import print_benchmark, print_targets
 from metarl.experiments.evaluate import (
     EvaluationRequest,
     as_json,
@@ -27,7 +28,7 @@ from metarl.experiments.evaluate import (
     report,
 )
 from metarl.experiments.experiment import Device, Experiment
-from metarl.experiments.presets import PRESETS, preset
+from metarl.experiments.presets import PRESETS
 from metarl.experiments.train import train
 from metarl.runs import Config, RunConflictError, RunLockedError
 
@@ -42,8 +43,6 @@ _STATUSES: Mapping[type[Exception], int] = {
     FloatingPointError: 1,
 }
 """Errors that end a command with their message alone, and its exit status."""
-
-_ArgsT = TypeVar("_ArgsT")
 
 
 @dataclass(frozen=True)
@@ -71,20 +70,46 @@ class EvaluateArgs(EvaluationRequest):
     """Threads of the physics; 0 takes every core of this process."""
 
 
-@dataclass(frozen=True)
-class BenchArgs:
-    """Measure an experiment's speed; medians after a warm-up."""
+@dataclass(frozen=True, kw_only=True)
+class ResultArgs:
+    """Where a benchmark's result goes."""
 
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    out: Path | None = None
+    """Where to write the JSON, besides what is printed."""
     json: bool = False
     """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        # Before minutes are spent on what is to be written there.
+        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
+            raise InputError([f"--out must be a file in a folder that exists, got {self.out}"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchArgs(BenchRequest, ResultArgs):
+    """Measure an experiment's speed: medians and spreads of repeated rounds."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+
+    def __post_init__(self) -> None:
+        BenchRequest.__post_init__(self)
+        ResultArgs.__post_init__(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuArgs(GpuRequest, ResultArgs):
+    """Measure what a machine with a GPU must reach, and say whether it does."""
+
+    def __post_init__(self) -> None:
+        GpuRequest.__post_init__(self)
+        ResultArgs.__post_init__(self)
 
 
 def list_command(arguments: Sequence[str]) -> int:
     """Print every environment, agent and preset, one line each."""
     if arguments:
         raise InputError([f"metarl list takes no arguments, got {' '.join(arguments)}"])
-    console = _console()
+    console = plain_console()
     console.print("environments")
     for name, family in envs.ENVS.items():
         console.print(f"  {name:28} {family.summary} (presets: {', '.join(family.presets)})")
@@ -99,15 +124,15 @@ def list_command(arguments: Sequence[str]) -> int:
 
 def train_command(arguments: Sequence[str]) -> int:
     """Run ``metarl train PRESET [flags]``."""
-    experiment, flags = _preset_argument("train", arguments)
-    args = _parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
-    return train(args.experiment, args.out, _console(stderr=True))
+    experiment, flags = preset_argument("train", arguments)
+    args = parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
+    return train(args.experiment, args.out, plain_console(stderr=True))
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Run ``metarl evaluate RUN_DIR [flags]``."""
-    args = _parse(EvaluateArgs, arguments, "evaluate")
-    notes = _console(stderr=True)
+    args = parse(EvaluateArgs, arguments, "evaluate")
+    notes = plain_console(stderr=True)
     machine: Config = {"device": args.device, "threads": args.threads}
     place = "best" if args.best else "checkpoints"
     experiment, parts, checkpoint = load_run(args.run_dir, place, machine, notes)
@@ -123,29 +148,37 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     curves, picture = report(
         experiment, parts, checkpoint.iteration, request, args.run_dir / "eval"
     )
-    print_curves(curves, parts.env.spec, _console())
+    print_curves(curves, parts.env.spec, plain_console())
     notes.print(f"wrote {picture} and the JSON beside it")
     return 0
 
 
 def bench_command(arguments: Sequence[str]) -> int:
-    """Run ``metarl bench sampling|iteration PRESET [flags]``."""
-    kinds = ", ".join(BENCHMARKS)
-    if not arguments or arguments[0].startswith("-"):
-        raise InputError([f"usage: metarl bench KIND PRESET [flags]; kinds: {kinds}"])
-    kind, *rest = arguments
-    if kind not in BENCHMARKS:
-        raise InputError([unknown("benchmark", kind, BENCHMARKS)])
-    experiment, flags = _preset_argument(f"bench {kind}", rest)
-    prog = f"bench {kind} {experiment.preset}"
-    args = _parse(BenchArgs, flags, prog, BenchArgs(experiment))
-    result = BENCHMARKS[kind](args.experiment)
-    console = _console()
+    """Run ``metarl bench PRESET [flags]`` or ``metarl bench gpu [flags]``."""
+    if arguments[:1] == ["gpu"]:
+        return _bench_gpu(arguments[1:])
+    experiment, flags = preset_argument("bench", arguments)
+    default = BenchArgs(experiment=experiment)
+    args = parse(BenchArgs, flags, f"bench {experiment.preset}", default)
+    result = bench(args.experiment, args, plain_console(stderr=True))
+    return _deliver(result, args, print_benchmark)
+
+
+def _bench_gpu(flags: Sequence[str]) -> int:
+    args = parse(GpuArgs, flags, "bench gpu")
+    result = bench_gpu(args, plain_console(stderr=True))
+    return _deliver(result, args, print_targets)
+
+
+def _deliver(
+    result: Config, args: ResultArgs, print_tables: Callable[[Config, Console], None]
+) -> int:
+    if args.out is not None:
+        write_json(args.out, result)
     if args.json:
         print(json.dumps(result))
-        return 0
-    for name, value in result.items():
-        console.print(f"{name:26} {value:,.4g}")
+    else:
+        print_tables(result, plain_console())
     return 0
 
 
@@ -161,7 +194,7 @@ COMMANDS: Mapping[str, Command] = {
     "list": Command(list_command, "list", "environments, agents and presets"),
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
-    "bench": Command(bench_command, "bench KIND PRESET", "measure sampling or an iteration"),
+    "bench": Command(bench_command, "bench PRESET|gpu", "measure speed, phase by phase"),
 }
 
 
@@ -176,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_usage()
         return 0
     if name == "--version":
-        _console().print(importlib.metadata.version("metarl-suite"))
+        plain_console().print(importlib.metadata.version("metarl-suite"))
         return 0
     if name not in COMMANDS:
         return _complain([unknown("command", name, COMMANDS)], _USER_MISTAKE)
@@ -189,52 +222,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(["interrupted"], 130)
 
 
-def _parse(
-    kind: type[_ArgsT], flags: Sequence[str], command: str, default: _ArgsT | None = None
-) -> _ArgsT:
-    """Parse flags into a dataclass.
-
-    Raises:
-        InputError: the flags are well-formed, and a config refused its values.
-        SystemExit: with tyro's own explanation, for help and for malformed flags.
-    """
-    said = io.StringIO()
-    prog, config = f"metarl {command}", (tyro.conf.AvoidSubcommands,)
-    try:
-        with contextlib.redirect_stderr(said):
-            if default is None:
-                return tyro.cli(kind, prog=prog, args=flags, config=config)
-            return tyro.cli(kind, prog=prog, args=flags, config=config, default=default)
-    except SystemExit as leaving:
-        # tyro wraps a config's complaint into a box of 80 columns; we print it line by line.
-        cause: BaseException | None = leaving
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__ or cause.__context__
-        if isinstance(cause, InputError):
-            raise InputError(cause.lines) from None
-        sys.stderr.write(said.getvalue())
-        raise
-
-
-def _preset_argument(command: str, arguments: Sequence[str]) -> tuple[Experiment, list[str]]:
-    if not arguments or arguments[0].startswith("-"):
-        raise InputError(
-            [
-                f"usage: metarl {command} PRESET [flags]",
-                f"presets: {', '.join(PRESETS)}",
-                f"flags of a preset: metarl {command} PRESET --help",
-            ]
-        )
-    return preset(arguments[0]), list(arguments[1:])
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """Return a console that prints what it is given: paths may look like markup."""
-    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
-
-
 def _print_usage() -> None:
-    console = _console()
+    console = plain_console()
     console.print("metarl: meta-reinforcement learning in PyTorch\n")
     for command in COMMANDS.values():
         console.print(f"  metarl {command.usage:20} {command.summary}")

@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-LAZY = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "gymnasium")
+LAZY = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "gymnasium", "stable_baselines3")
 
 
 def test_import_loads_nothing_heavy_and_prints_nothing() -> None:
     code = (
-        "import sys, metarl.envs, metarl.agents, metarl.trainer, metarl.experiments.presets\n"
+        "import sys, metarl.envs, metarl.agents, metarl.trainer, metarl.experiments.cli\n"
         f"print([name for name in {LAZY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -28,6 +28,12 @@ NOT_FOR_AGENTS = {f"metarl.{name}" for name in ("sampler", "trainer", "evaluatio
 FORBIDDEN = {"eval", "exec", "print", "torch.load", "yaml.load", "torch.manual_seed", "os.system"}
 FORBIDDEN |= {f"np.random.{name}" for name in ("seed", "rand", "randn", "normal", "uniform")}
 FORBIDDEN_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "random"}
+# Packages with one door each; the last two are optional.
+ONLY_IN = {
+    "mujoco": "metarl.envs.physics",
+    "gymnasium": "metarl.experiments.bench_peers",
+    "stable_baselines3": "metarl.experiments.bench_peers",
+}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -70,8 +76,8 @@ def test_imports_point_down(name: str) -> None:
         if imported.split(".")[0] == "metarl":
             assert allowed(name, imported), f"{name} may not import {imported}"
         assert imported not in FORBIDDEN_IMPORTS, f"{name} may not import {imported}"
-        if imported.split(".")[0] == "mujoco":
-            assert name == "metarl.envs.physics", f"{name} may not import mujoco"
+        package = imported.split(".")[0]
+        assert ONLY_IN.get(package, name) == name, f"{name} may not import {package}"
 
 
 @pytest.mark.parametrize("name", MODULES)

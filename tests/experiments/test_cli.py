@@ -90,24 +90,6 @@ def test_evaluate_prints_one_json_object(
 
 
 @pytest.mark.parametrize(
-    ("kind", "keys"),
-    [
-        ("sampling", ["env_steps_per_s", "raw_physics_steps_per_s", "ratio", "threads"]),
-        ("iteration", ["seconds_per_iteration", "sampling_s", "update_s", "env_steps_per_s"]),
-    ],
-)
-@pytest.mark.parametrize("preset", [BANDIT, "maml-trpo/half-cheetah-dir"])
-def test_bench_prints_one_json_object(
-    kind: str, keys: list[str], preset: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = ["--tasks-per-update", "2", "--episodes", "2", "--env.horizon", "5"]
-    assert main(["bench", kind, preset, *small, "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert list(result) == keys
-    assert all(value > 0 for value in result.values())
-
-
-@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["trian"], "did you mean 'train'"),
@@ -119,8 +101,12 @@ def test_bench_prints_one_json_object(
         (["train", BANDIT, "--tasks-per-update", "0"], "tasks_per_update must be a whole number"),
         (["train", BANDIT, "--seed", "-1"], "Experiment.seed must be"),
         (["train", BANDIT, "--agent.policy.hidden-sizes", "0"], "hidden_sizes must be"),
-        (["bench", "smapling", BANDIT], "did you mean 'sampling'"),
-        (["bench", "sampling"], "usage: metarl bench sampling PRESET"),
+        (["bench"], "usage: metarl bench PRESET"),
+        (["bench", "maml-trpo/bandti"], "did you mean 'maml-trpo/bandit'"),
+        (["bench", BANDIT, "--rounds", "0"], "rounds must be a whole number"),
+        (["bench", BANDIT, "--phases"], "phases must not be empty"),
+        (["bench", BANDIT, "--out", "no/such/folder.json"], "got no/such/folder.json"),
+        (["bench", "gpu", "--rounds", "0"], "rounds must be a whole number"),
         (["evaluate", "no/such/run"], "no/such/run is not a run folder"),
         (["list", "everything"], "takes no arguments"),
         (["train", BANDIT, "--agent.baseline-ridge", "1e-30"], "baseline_ridge must be"),

@@ -1,0 +1,164 @@
+"""The same environments in the vector environments that people use otherwise, random actions.
+
+Imported only when a benchmark asks for peers: Gymnasium and Stable-Baselines3 are optional.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from importlib import resources
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import SubprocVecEnv
+
+from metarl.envs import EnvConfig
+from metarl.envs.half_cheetah import HalfCheetahDirConfig
+from metarl.envs.navigation import NavigationConfig
+from metarl.experiments.bench_phases import Trial, first_round, sampling_trial
+from metarl.experiments.experiment import Experiment
+from metarl.experiments.measure import (
+    STEP_RATE,
+    TIMES,
+    Figures,
+    figure,
+    in_turn,
+    ratios,
+    seconds,
+)
+
+MakeEnv: TypeAlias = Callable[[], gymnasium.Env[Any, Any]]
+VectorStep: TypeAlias = Callable[[NDArray[np.float32]], object]
+
+_FIRST_STEPS = 20
+"""Vector steps of the warm-up, which tells how many make a round."""
+_NUM_ACTIONS = 64
+"""Random actions are drawn ahead, so many for each copy, and taken in turn."""
+
+
+class PointEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """Point navigation as one writes it for Gymnasium: one point, numpy, a goal for each episode.
+
+    The rules are those of ``metarl/PointNavigation-v0`` with actions in [-1, 1].
+    """
+
+    def __init__(self, goal_range: float) -> None:
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self._goal_range = goal_range
+        self.goal = np.zeros(2)
+        self._position = np.zeros(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draw a goal and go back to the origin; return obs [2]."""
+        super().reset(seed=seed, options=options)
+        self.goal = self.np_random.uniform(-self._goal_range, self._goal_range, 2)
+        self._position = np.zeros(2)
+        return self._position.astype(np.float32), {}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Move by a tenth of the action [2]."""
+        self._position = self._position + np.clip(0.1 * action, -0.1, 0.1)
+        offset = self._position - self.goal
+        reward = -float(np.linalg.norm(offset))
+        reached = bool((np.abs(offset) < 0.01).all())
+        return self._position.astype(np.float32), reward, reached, False, {}
+
+
+def peer_of(config: EnvConfig) -> MakeEnv | None:
+    """Return what makes the single Gymnasium environment with the work of ours; None without one.
+
+    Half-cheetah is Gymnasium's HalfCheetah-v5 on its own body with the masses written out: about
+    its own file MuJoCo 4 complains in every worker, and leaves a log in the working directory.
+    """
+    if isinstance(config, NavigationConfig):
+        return partial(_point, config.goal_range, config.horizon)
+    if isinstance(config, HalfCheetahDirConfig):
+        body = resources.files("metarl.envs").joinpath("assets", "half_cheetah.xml")
+        return partial(
+            gymnasium.make, "HalfCheetah-v5", max_episode_steps=config.horizon, xml_file=str(body)
+        )
+    return None
+
+
+def bench_peers(
+    experiment: Experiment, rounds: int, num_envs: int, round_s: float = 1.0
+) -> Figures:
+    """Time our sampling, policy included, beside peers that step random actions, in turn.
+
+    Args:
+        experiment: its environment, and the size of our rounds.
+        rounds: of each.
+        num_envs: copies that each peer steps; of those with processes, one process each.
+        round_s: about how many seconds a peer's round takes. Peers are timed by their steps per
+            second: as many steps as a round of ours has would take some of them minutes.
+
+    Returns:
+        Env steps per second of each, and how many times those of a peer ours are; nothing for an
+        environment without a peer.
+    """
+    make = peer_of(experiment.env)
+    if make is None:
+        return {}
+    sampled = first_round(experiment)
+    shape = (_NUM_ACTIONS, num_envs, sampled.parts.env.spec.action_size)
+    actions = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
+    with ExitStack() as stack:
+        steps = _start_peers([make] * num_envs, stack)
+        peers = {name: _trial(step, actions, round_s) for name, step in steps.items()}
+        rates = in_turn({"metarl_with_policy": sampling_trial(sampled), **peers}, rounds)
+    figures = {name: figure(STEP_RATE, values) for name, values in rates.items()}
+    ours = rates.pop("metarl_with_policy")
+    return figures | {
+        f"metarl_over_{name}": figure(TIMES, ratios(ours, theirs)) for name, theirs in rates.items()
+    }
+
+
+def _start_peers(copies: list[MakeEnv], stack: ExitStack) -> dict[str, VectorStep]:
+    """Start every peer; ``stack`` closes them."""
+    subproc = SubprocVecEnv(copies)
+    stack.callback(subproc.close)
+    sync = gymnasium.vector.SyncVectorEnv(copies)
+    stack.callback(sync.close)
+    # As SB3 does by itself: a fork of a process with threads may hang.
+    asynchronous = gymnasium.vector.AsyncVectorEnv(copies, context="forkserver")
+    stack.callback(asynchronous.close)
+    subproc.reset()
+    sync.reset(seed=0)
+    asynchronous.reset(seed=0)
+    return {
+        "sb3_subproc": subproc.step,
+        "gymnasium_sync": sync.step,
+        "gymnasium_async": asynchronous.step,
+    }
+
+
+def _trial(step: VectorStep, actions: NDArray[np.float32], round_s: float) -> Trial:
+    """Return a trial of about ``round_s`` seconds; its warm-up tells how many steps that is.
+
+    ``actions`` are [steps, copies, A].
+    """
+    num_actions, num_envs, _ = actions.shape
+    num_steps = _FIRST_STEPS
+
+    def walk() -> None:
+        for number in range(num_steps):
+            step(actions[number % num_actions])
+
+    def run() -> float:
+        nonlocal num_steps
+        taken, duration = num_steps, seconds(walk, "cpu")
+        num_steps = max(1, round(taken * round_s / duration))
+        return taken * int(num_envs) / duration
+
+    return run
+
+
+def _point(goal_range: float, horizon: int) -> gymnasium.Env[Any, Any]:
+    return gymnasium.wrappers.TimeLimit(PointEnv(goal_range), horizon)

@@ -1,0 +1,97 @@
+"""Measuring: order and summaries of trials, and an agent whose calls are timed."""
+
+import threading
+import time
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl import agents, envs
+from metarl.experiments.measure import Figure, TimedAgent, figure, in_turn, peak_memory, ratios
+from metarl.seeding import Streams
+from metarl.trainer import TrainConfig, meta_train
+from metarl.types import Acted, Adapted
+
+
+def test_trials_are_warmed_up_and_then_taken_in_turn() -> None:
+    order: list[str] = []
+
+    def trial(name: str) -> int:
+        order.append(name)
+        return len(order)
+
+    results = in_turn({"a": lambda: trial("a"), "b": lambda: trial("b")}, 3)
+    assert order == ["a", "b"] * 4
+    assert results == {"a": [3, 5, 7], "b": [4, 6, 8]}
+
+
+def test_figures_by_hand() -> None:
+    assert figure("s", [4.0, 1.0, 2.0]) == Figure("s", 2.0, 1.0, 4.0)
+    assert figure("s", [4.0, 1.0]) == Figure("s", 2.5, 1.0, 4.0)
+    assert ratios([6.0, 1.0], [3.0, 4.0]) == [2.0, 0.25]
+
+
+def test_memory_is_that_of_this_process() -> None:
+    before = peak_memory("cpu")["host"].median
+    held = torch.ones(2**24)
+    after = peak_memory("cpu")["host"].median
+    assert held.sum() == 2**24
+    # Python with torch takes more than 50 MB; 64 MB of ones may fit into what was taken before.
+    assert 50 < before <= after < 100_000
+
+
+def test_timed_agent_changes_nothing() -> None:
+    weights = []
+    for observed in (False, True):
+        distribution, env = envs.build("metarl/BernoulliBandit-v0")
+        agent = agents.build("maml-trpo", env.spec, seed=1)
+        watched = TimedAgent(agent, "cpu") if observed else agent
+        config = TrainConfig(iterations=2, tasks_per_update=3, episodes=4)
+        assert len(list(meta_train(watched, env, distribution, config, Streams(1)))) == 2
+        if isinstance(watched, TimedAgent):
+            taken = watched.take_seconds()
+            assert taken.keys() == {"acting", "adaptation", "update"}
+            assert all(value > 0 for value in taken.values())
+            assert watched.take_seconds() == {}
+        weights.append(watched.state_dict())
+    plain, timed = weights
+    assert all(torch.equal(plain[name], timed[name]) for name in plain)
+
+
+class Sleeper:
+    """Acts only once two threads do, and then takes its time."""
+
+    def __init__(self) -> None:
+        self._both_here = threading.Barrier(2)
+
+    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
+        self._both_here.wait(timeout=30)
+        time.sleep(0.1)
+        return Acted(obs, noise, adapted)
+
+
+def test_calls_at_the_same_time_are_counted_once() -> None:
+    timed = TimedAgent(Sleeper(), "cpu")  # type: ignore[arg-type]
+    nothing = torch.zeros(1, 1, 1)
+    calls = [threading.Thread(target=timed.act, args=({}, nothing, nothing)) for _ in range(2)]
+    began = time.perf_counter()
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    passed = time.perf_counter() - began
+    # Either call alone takes 0.1 s; their union cannot take more than the wall shows.
+    assert 0.1 <= timed.take_seconds()["acting"] <= passed
+
+
+def test_a_call_that_fails_is_over() -> None:
+    class Failing:
+        def adapt(self, adapted: Adapted, batch: object) -> Adapted:
+            raise RuntimeError("no")
+
+    timed = TimedAgent(Failing(), "cpu")  # type: ignore[arg-type]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no"):
+            timed.adapt({}, None)  # type: ignore[arg-type]
+    assert timed.take_seconds()["adaptation"] < 30
