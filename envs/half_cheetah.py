@@ -38,6 +38,7 @@ of the torso's centre of mass; all presets here share the start and the velocity
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -143,7 +144,19 @@ class HalfCheetah:
         self._shape = (1, 1)
         by_velocity = isinstance(config, HalfCheetahVelConfig)
         self._parameter = "velocity" if by_velocity else "direction"
-        self._goal = np.zeros(1)
+        self._goal, self._before = np.zeros(1), np.zeros(1)
+        self._never = torch.zeros(1, 1, dtype=torch.bool)
+
+    @cached_property
+    def lanes(self) -> tuple["HalfCheetah", ...]:
+        """Two environments with half of the threads each; itself where these are few.
+
+        On two threads, whose physics leaves no core for acting, two lanes gained nothing.
+        """
+        if self.threads < 4:
+            return (self,)
+        half = (self.threads + 1) // 2
+        return tuple(HalfCheetah(self.spec, self._config, self._device, half) for _ in range(2))
 
     def build_physics(self, num_copies: int) -> BatchPhysics:
         """Return the physics of N copies."""
@@ -169,6 +182,7 @@ class HalfCheetah:
         self.physics.reset(
             (0.2 * position - 0.1).reshape(num_copies, -1), (0.1 * velocity).reshape(num_copies, -1)
         )
+        self._never = torch.zeros(self._shape, dtype=torch.bool, device=self._device)
         goal = tasks.parameter[self._parameter].double().cpu().numpy()
         # One entry per copy, in the order of the copies.
         self._goal = np.repeat(goal, episodes)
@@ -180,20 +194,32 @@ class HalfCheetah:
         Raises:
             ValueError: the actions have another shape.
         """
+        self.start_step(action, running)
+        return self.finish_step()
+
+    def start_step(self, action: Tensor, running: Tensor) -> None:
+        """Begin ``step``, on threads of the physics."""
         expected = (*self._shape, _NUM_ACTUATORS)
         if action.shape != expected:
             raise ValueError(f"{self.spec.name}: action is {tuple(action.shape)}, not {expected}")
         physics = self.physics
         np.divide(_rows(action), self._config.action_scale, out=physics.ctrl)
         np.clip(physics.ctrl, -1.0, 1.0, out=physics.ctrl)
-        before = physics.qpos[:, 0].copy()
-        faulty = physics.step(None if running.all() else _rows(running)[:, 0].nonzero()[0])
-        speed = (physics.qpos[:, 0] - before) / physics.dt
-        reward = self._progress(speed) - _CONTROL_COST * np.square(physics.ctrl).sum(1)
+        self._before = physics.qpos[:, 0].copy()
+        rows = running.flatten().cpu().numpy()
+        physics.start_step(None if rows.all() else rows.nonzero()[0])
+
+    def finish_step(self) -> Step:
+        """Wait for the step that was begun."""
+        physics = self.physics
+        faulty = physics.finish_step()
+        speed = (physics.qpos[:, 0] - self._before) / physics.dt
+        effort = np.einsum("na,na->n", physics.ctrl, physics.ctrl)
+        reward = self._progress(speed) - _CONTROL_COST * effort
         return Step(
             obs=self._observe(),
             reward=self._tensor(reward.astype(np.float32)),
-            terminated=torch.zeros(self._shape, dtype=torch.bool, device=self._device),
+            terminated=self._never,
             faulty=self._tensor(faulty),
         )
 

@@ -1,8 +1,9 @@
 """Many copies of one MuJoCo model, stepped on C++ threads. The only file that touches mujoco."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import resources
 from typing import Protocol, runtime_checkable
 
@@ -23,15 +24,31 @@ _FAULTS = [
 ]
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep MuJoCo from writing MUJOCO_LOG.TXT into the working directory: we read its counters."""
-    previous = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda _message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(previous)
+class _Silence:
+    """Keeps MuJoCo from writing MUJOCO_LOG.TXT into the working directory: we read its counters.
+
+    The handler is the process's; it is put back when the last thread of those inside leaves.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._previous: Callable[[str], None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._previous = mujoco.get_mju_user_warning()
+                mujoco.set_mju_user_warning(lambda _message: None)
+            self._inside += 1
+
+    def __exit__(self, *_exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                mujoco.set_mju_user_warning(self._previous)
+
+
+_quiet = _Silence()
 
 
 def load_asset(name: str) -> str:
@@ -53,6 +70,9 @@ class BatchPhysics:
         self.dt = substeps * self.model.opt.timestep
         """Seconds of one ``step``."""
         self._batch = mujoco.batch.Batch(self.model, num_copies, threads)
+        # It only waits inside MuJoCo, which lets go of Python's lock.
+        self._caller = ThreadPoolExecutor(1, thread_name_prefix="physics")
+        self._under_way: Future[None] | None = None
         self.qpos: NDArray[np.float64] = self._batch.bind("qpos")
         self.qvel: NDArray[np.float64] = self._batch.bind("qvel")
         self.ctrl: NDArray[np.float64] = self._batch.bind("ctrl")
@@ -66,7 +86,8 @@ class BatchPhysics:
         finite = np.isfinite(qpos).all(1) & np.isfinite(qvel).all(1)
         if not finite.all():
             raise ValueError(f"start of copy {np.argmin(finite)} is not finite")
-        with _quiet():
+        self._wait()  # for a step that an interrupted caller left behind
+        with _quiet:
             self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
             self.qpos[:], self.qvel[:] = qpos, qvel
             self._batch.forward()
@@ -78,12 +99,35 @@ class BatchPhysics:
             [N] bool: copies that went non-finite in this step. MuJoCo has reset them: what their
             state says now has nothing to do with what they did.
         """
+        self.start_step(copies)
+        return self.finish_step()
+
+    def start_step(self, copies: NDArray[np.int64] | None = None) -> None:
+        """Begin ``step`` on threads of the physics; its state is theirs until it is finished."""
         # MuJoCo's reset of a failed copy sets its counters back: they count from each step anew.
         self._batch.warning[:] = 0
-        with _quiet():
-            self._batch.step(copies, nstep=self.substeps)
+        self._under_way = self._caller.submit(self._advance, copies)
+
+    def finish_step(self) -> NDArray[np.bool_]:
+        """Wait for the step that was begun, and return what ``step`` does.
+
+        Raises:
+            RuntimeError: no step was begun.
+        """
+        if self._under_way is None:
+            raise RuntimeError("finish_step without start_step")
+        self._wait()
         faulty: NDArray[np.bool_] = self._batch.warning[:, _FAULTS, 1].any(1)
         return faulty
+
+    def _advance(self, copies: NDArray[np.int64] | None) -> None:
+        with _quiet:
+            self._batch.step(copies, nstep=self.substeps)
+
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            step, self._under_way = self._under_way, None
+            step.result()
 
     def expand(self, field: str) -> NDArray[np.float64]:
         """Give every copy its own values of a model field; return them, live, as [N, ...]."""
@@ -92,7 +136,7 @@ class BatchPhysics:
 
     def set_constants(self) -> None:
         """Recompute what the model derives from its fields, after writing to expanded ones."""
-        with _quiet():
+        with _quiet:
             self._batch.set_const()
 
 

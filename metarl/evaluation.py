@@ -51,19 +51,13 @@ def adaptation_curve(
         _curve_of_block(
             agent,
             env,
-            take(tasks, first, first + config.tasks_at_once),
+            tasks.take(slice(first, first + config.tasks_at_once)),
             config,
             streams.from_task(first),
         )
         for first in starts
     ]
     return torch.cat(blocks)
-
-
-def take(tasks: Tasks, start: int, stop: int) -> Tasks:
-    """Return the tasks in places ``start`` to ``stop`` - 1."""
-    leaves = tasks.parameter.items()
-    return Tasks(tasks.task_id[start:stop], {name: leaf[start:stop] for name, leaf in leaves})
 
 
 def _curve_of_block(

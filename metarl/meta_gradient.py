@@ -19,7 +19,7 @@ from metarl import mlp_adaptation, trees, trust_region
 from metarl.adaptation import InnerConfig, Lesson, adapt_stacked, begin_stacked
 from metarl.distributions import Distribution
 from metarl.parallel import map_threads
-from metarl.policies import MlpPolicy, Policy, stacked_distribution
+from metarl.policies import MlpPolicy, Policy, distribution_at, stacked_distribution
 from metarl.trust_region import Linearisation
 from metarl.types import Adapted, Params
 
@@ -127,8 +127,7 @@ class AfterAdaptation:
         adapted = begin_stacked(trees.unflatten(theta, self._like), len(last.obs))
         for lesson in self._lessons:
             adapted = _adapt_block(self._policy, adapted, _rows(lesson, rows), self._config)
-        with torch.no_grad():
-            return stacked_distribution(self._policy, adapted, last.obs)
+        return distribution_at(self._policy, adapted, last.obs)
 
     def _linearise_block(self, theta: Tensor, rows: slice) -> Linearisation:
         lessons, last = [_rows(lesson, rows) for lesson in self._lessons], _rows(self._last, rows)

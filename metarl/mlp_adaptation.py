@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from metarl import mlp_derivatives, trees
 from metarl.adaptation import (
@@ -29,7 +28,7 @@ from metarl.adaptation import (
 from metarl.distributions import Distribution, detached, kl
 from metarl.networks import is_layer
 from metarl.objectives import OBJECTIVES
-from metarl.policies import MlpPolicy
+from metarl.policies import MlpPolicy, stacked_head
 from metarl.returns import weighted_sum
 from metarl.trust_region import Linearisation
 from metarl.types import Adapted, Params
@@ -52,7 +51,7 @@ class OutputSpace(NamedTuple):
         inputs = {OUTPUT: output} | head
         inputs = {name: leaf.detach().requires_grad_() for name, leaf in inputs.items()}
         with torch.enable_grad():
-            return cls(inputs, vmap(policy.head)(_head(inputs), inputs[OUTPUT]))
+            return cls(inputs, stacked_head(policy, _head(inputs), inputs[OUTPUT]))
 
     def pull(self, cotangent: Distribution) -> Params:
         """Pull a cotangent of the distribution's parameters back to the inputs."""

@@ -1,7 +1,7 @@
 """The contracts between the core, the environments and the agents."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -55,6 +55,28 @@ class VectorTaskEnv(Protocol):
 
         The tensors of the result are the caller's to keep: no later step writes into them.
         """
+        ...
+
+
+@runtime_checkable
+class HasLanes(VectorTaskEnv, Protocol):
+    """An environment that steps on threads of its own while its caller does something else.
+
+    Its lanes are of its kind and share its threads: the sampler acts in one while others step, and
+    none waits at every step for the slowest copy of another.
+    """
+
+    @property
+    def lanes(self) -> Sequence["HasLanes"]:
+        """Environments for shares of the tasks, which may step at the same time."""
+        ...
+
+    def start_step(self, action: Tensor, running: Tensor) -> None:
+        """Begin what ``step`` does, and return at once."""
+        ...
+
+    def finish_step(self) -> Step:
+        """Wait for the step that was begun, and return what it led to."""
         ...
 
 

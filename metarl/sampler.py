@@ -1,12 +1,15 @@
 """The only place where a policy meets an environment."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import nullcontext
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from metarl.protocols import Algorithm, VectorTaskEnv
+from metarl.parallel import one_torch_thread
+from metarl.protocols import Algorithm, HasLanes, VectorTaskEnv
 from metarl.seeding import Streams
 from metarl.types import Adapted, EnvSpec, Tasks, Trajectories
 
@@ -21,6 +24,8 @@ def collect(
 ) -> tuple[Trajectories, Adapted]:
     """Run one round: E episodes of each of K tasks, all copies together.
 
+    Nothing depends on how tasks are shared out among an environment's lanes.
+
     Returns:
         The round, and what the agent knows after it (changed only by agents with memory).
 
@@ -28,33 +33,95 @@ def collect(
         FloatingPointError: the environment returned an observation or reward that is not finite,
             or the policy an action; the message names task, episode and step.
     """
+    num_tasks = len(tasks.task_id)
+    lanes = _lanes(env, num_tasks)
+    starts = [num_tasks * lane // len(lanes) for lane in range(len(lanes) + 1)]
+    rounds = [
+        _round(
+            lane,
+            tasks.take(slice(start, end)),
+            agent,
+            {name: leaf[start:end] for name, leaf in adapted.items()},
+            episodes,
+            streams.from_task(start),
+        )
+        for lane, (start, end) in zip(lanes, itertools.pairwise(starts), strict=True)
+    ]
+    # Where an environment steps on threads of its own, torch's would fight them for the cores.
+    with torch.no_grad(), one_torch_thread() if env.threads > 1 else nullcontext():
+        parts = _in_turn(rounds)
+    batch = Trajectories(*map(_join, zip(*(part for part, _ in parts), strict=True)))
+    _refuse_non_finite(env.spec.name, batch)
+    return batch, {name: _join([after[name] for _, after in parts]) for name in parts[0][1]}
+
+
+_Round: TypeAlias = Generator[None, None, tuple[Trajectories, Adapted]]
+"""A round under way: it pauses whenever its environment steps on threads of its own."""
+
+
+def _lanes(env: VectorTaskEnv, num_tasks: int) -> Sequence[VectorTaskEnv]:
+    """Return the environments that share the tasks, or the one where shares would be lopsided."""
+    lanes = env.lanes if isinstance(env, HasLanes) else (env,)
+    even = num_tasks % len(lanes) == 0 or num_tasks >= 8 * len(lanes)
+    return lanes if even else (env,)
+
+
+def _in_turn(rounds: Sequence[_Round]) -> list[tuple[Trajectories, Adapted]]:
+    """Go through rounds side by side: while one environment steps, act in the next."""
+    results: dict[int, tuple[Trajectories, Adapted]] = {}
+    while len(results) < len(rounds):
+        for lane, part in enumerate(rounds):
+            try:
+                next(part)
+            except StopIteration as finished:
+                results[lane] = finished.value
+    return [results[lane] for lane in range(len(rounds))]
+
+
+def _round(
+    env: VectorTaskEnv,
+    tasks: Tasks,
+    agent: Algorithm,
+    adapted: Adapted,
+    episodes: int,
+    streams: Streams,
+) -> _Round:
     spec, num_tasks = env.spec, len(tasks.task_id)
     obs = env.reset(tasks, episodes, streams.at("env"))
     noise = action_noise(spec, num_tasks, episodes, streams).to(obs.device)
+    # For each step one contiguous [K, E, ...].
+    noises = noise.transpose(0, 2).transpose(1, 2).contiguous()
     running = torch.ones(num_tasks, episodes, dtype=torch.bool, device=obs.device)
     faulty = torch.zeros_like(running)
     seen, steps = [obs], []
-    with torch.no_grad(), _leave_cores_to(env):
-        for time in range(spec.horizon):
-            acted = agent.act(adapted, obs, noise[:, :, time])
-            adapted = acted.adapted
+    for time in range(spec.horizon):
+        acted = agent.act(adapted, obs, noises[time])
+        adapted = acted.adapted
+        if isinstance(env, HasLanes):
+            env.start_step(acted.action, running)
+            yield
+            step = env.finish_step()
+        else:
             step = env.step(acted.action, running)
-            failed = step.faulty & running
-            valid = running & ~failed
-            ended = step.terminated & valid
-            # Where the simulator failed its observation means nothing: the last good one stays.
-            obs = torch.where(failed[..., None], obs, step.obs)
-            reward = torch.where(valid, step.reward, 0.0)
-            seen.append(obs)
-            steps.append((acted.action, acted.log_prob, reward, ended, valid))
-            faulty, running = faulty | failed, valid & ~ended
+        failed = step.faulty & running
+        valid = running & ~failed
+        ended = step.terminated & valid
+        # Where the simulator failed its observation means nothing: the last good one stays.
+        obs = torch.where(failed[..., None], obs, step.obs)
+        reward = torch.where(valid, step.reward, 0.0)
+        seen.append(obs)
+        steps.append((acted.action, acted.log_prob, reward, ended, valid))
+        faulty, running = faulty | failed, valid & ~ended
     action, log_prob, reward, terminated, mask = (
         torch.stack(column, 2) for column in zip(*steps, strict=True)
     )
     task_id, seen_obs = tasks.task_id.to(obs.device), torch.stack(seen, 2)
     batch = Trajectories(task_id, seen_obs, action, log_prob, reward, terminated, mask, faulty)
-    _refuse_non_finite(spec.name, batch)
     return batch, adapted
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
 def adaptation_rounds(
@@ -94,21 +161,6 @@ def scores(batch: Trajectories, spec: EnvSpec) -> Tensor:
     """
     returns = batch.reward.sum(-1)
     return returns.sum(-1) if spec.score_is_total else returns.mean(-1)
-
-
-@contextmanager
-def _leave_cores_to(env: VectorTaskEnv) -> Iterator[None]:
-    """Keep torch to one thread while the environment steps on threads of its own.
-
-    Torch's idle threads spin for a while after every operation, on cores that the physics needs.
-    """
-    threads = torch.get_num_threads()
-    if env.threads > 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _refuse_non_finite(name: str, batch: Trajectories) -> None:

@@ -44,6 +44,11 @@ class Tasks(NamedTuple):
     parameter: dict[str, Tensor]
     """Task parameters by name; every leaf leads with K. Units are in the environment's contract."""
 
+    def take(self, rows: slice) -> "Tasks":
+        """Return some of the tasks."""
+        parameter = {name: leaf[rows] for name, leaf in self.parameter.items()}
+        return Tasks(self.task_id[rows], parameter)
+
 
 class Step(NamedTuple):
     """What one step of all copies led to."""

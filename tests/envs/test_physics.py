@@ -72,6 +72,20 @@ def test_a_second_round_starts_afresh() -> None:
     np.testing.assert_array_equal(run(physics, 10), first)
 
 
+def test_a_step_that_nobody_waited_for_does_not_reach_the_next_round() -> None:
+    physics = batch(3)
+    first = run(physics, 10)
+    physics.start_step()
+    physics.reset(*start(3))
+    np.testing.assert_array_equal(run(physics, 10), first)
+
+
+def test_a_step_is_waited_for_once() -> None:
+    physics = batch(3)
+    with pytest.raises(RuntimeError, match="start_step"):
+        physics.finish_step()
+
+
 def test_threads_change_nothing() -> None:
     np.testing.assert_array_equal(run(batch(5, 1), 30), run(batch(5, 2), 30))
 

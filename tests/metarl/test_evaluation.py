@@ -14,7 +14,7 @@ from metarl.agents.reptile import ReptileConfig
 from metarl.envs.half_cheetah import HalfCheetahVelConfig
 from metarl.envs.navigation import NavigationConfig
 from metarl.envs.tabular import TabularMDPConfig
-from metarl.evaluation import EvaluationConfig, adaptation_curve, take
+from metarl.evaluation import EvaluationConfig, adaptation_curve
 from metarl.policies import PolicyConfig
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
 from metarl.sampler import collect, scores
@@ -121,7 +121,7 @@ def test_results_do_not_depend_on_how_tasks_are_split(name: str, agent_name: str
     for tasks_at_once in (1, 2, 4):
         assert torch.equal(curve(here, tasks, tasks_at_once=tasks_at_once), together)
     for k in range(K):
-        alone = curve(here, take(tasks, k, k + 1), STREAMS.from_task(k))
+        alone = curve(here, tasks.take(slice(k, k + 1)), STREAMS.from_task(k))
         assert torch.equal(alone, together[k : k + 1])
 
 
@@ -201,7 +201,7 @@ def test_no_step_size_no_change_but_in_the_noise() -> None:
 
 def test_take_keeps_places_together() -> None:
     parameter = {"goal": torch.arange(10.0).reshape(5, 2), "size": torch.arange(5.0)}
-    part = take(Tasks(torch.arange(5) * 11, parameter), 1, 3)
+    part = Tasks(torch.arange(5) * 11, parameter).take(slice(1, 3))
     assert part.task_id.tolist() == [11, 22]
     assert part.parameter["goal"].tolist() == [[2, 3], [4, 5]]
     assert part.parameter["size"].tolist() == [1, 2]
