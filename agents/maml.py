@@ -38,7 +38,7 @@ from metarl import trees
 from metarl.adaptation import AdvantageConfig, InnerConfig, begin_stacked, prepare
 from metarl.distributions import Distribution
 from metarl.meta_gradient import AfterAdaptation, adapt
-from metarl.policies import PolicyConfig, act_stacked, build_policy
+from metarl.policies import PolicyConfig, StackedActor, build_policy
 from metarl.returns import weighted_sum
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig, trust_region_step
@@ -63,6 +63,7 @@ class MamlTrpo:
     def __init__(self, spec: EnvSpec, config: MamlTrpoConfig, streams: Streams) -> None:
         self.config = config
         self.policy = build_policy(spec, config.policy)
+        self._actor = StackedActor(self.policy)
         self.params = self.policy.init(streams)
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
@@ -71,7 +72,7 @@ class MamlTrpo:
 
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Act in each task with its own weights."""
-        return act_stacked(self.policy, adapted, obs, noise)
+        return self._actor.act(adapted, obs, noise)
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Take one inner step in each task."""

@@ -29,7 +29,7 @@ from metarl.adaptation import AdvantageConfig, InnerConfig, begin_stacked, prepa
 from metarl.checks import POSITIVE, check_fields, fault_in_choice
 from metarl.meta_gradient import adapt
 from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
-from metarl.policies import PolicyConfig, act_stacked, build_policy
+from metarl.policies import PolicyConfig, StackedActor, build_policy
 from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
 
@@ -63,6 +63,7 @@ class Reptile:
     def __init__(self, spec: EnvSpec, config: ReptileConfig, streams: Streams) -> None:
         self.config = config
         self.policy = build_policy(spec, config.policy)
+        self._actor = StackedActor(self.policy)
         self._outer = MetaOptimizer(
             self.policy.init(streams), config.outer_optimizer, config.outer_lr
         )
@@ -73,7 +74,7 @@ class Reptile:
 
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Act in each task with its own weights."""
-        return act_stacked(self.policy, adapted, obs, noise)
+        return self._actor.act(adapted, obs, noise)
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Take one inner step in each task."""

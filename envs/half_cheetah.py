@@ -48,6 +48,7 @@ from torch import Tensor
 from metarl.checks import COUNT, COUNT_OR_ZERO, POSITIVE, check_fields
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import EndlessTasks, FiniteTasks
+from metarl.envs.transfers import to_device, to_host
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Step, Tasks
@@ -206,7 +207,7 @@ class HalfCheetah:
         np.divide(_rows(action), self._config.action_scale, out=physics.ctrl)
         np.clip(physics.ctrl, -1.0, 1.0, out=physics.ctrl)
         self._before = physics.qpos[:, 0].copy()
-        rows = running.flatten().cpu().numpy()
+        rows = to_host(running.flatten())
         physics.start_step(None if rows.all() else rows.nonzero()[0])
 
     def finish_step(self) -> Step:
@@ -239,13 +240,12 @@ class HalfCheetah:
         return self._tensor(np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind"))
 
     def _tensor(self, rows: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(rows).reshape(*self._shape, *rows.shape[1:]).to(self._device)
+        return to_device(rows, self._device).reshape(*self._shape, *rows.shape[1:])
 
 
 def _rows(x: Tensor) -> NDArray[np.generic]:
     """Turn [K, E, ...] into a numpy array with one row per copy."""
-    rows: NDArray[np.generic] = x.reshape(x.shape[0] * x.shape[1], -1).cpu().numpy()
-    return rows
+    return to_host(x.reshape(x.shape[0] * x.shape[1], -1))
 
 
 def build(

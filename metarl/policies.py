@@ -1,6 +1,7 @@
 """Policies as functions of (params, obs): they describe a network and hold no weights."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -10,6 +11,7 @@ from torch.func import vmap
 
 from metarl import mlp_derivatives, networks
 from metarl.checks import POSITIVE, check_fields, fault_in_choice
+from metarl.cuda_graphs import Replayed
 from metarl.distributions import Categorical, DiagGaussian, Distribution
 from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Params
@@ -42,6 +44,9 @@ class PolicyConfig:
             if sizes_are_counts
             else f"PolicyConfig.hidden_sizes must be whole numbers >= 1, got {self.hidden_sizes!r}",
         )
+
+
+_OBS, _NOISE = "the observation", "the noise"  # beside weights, whose names have no spaces
 
 
 class Policy(Protocol):
@@ -113,11 +118,23 @@ def build_policy(spec: EnvSpec, config: PolicyConfig) -> Policy:
     return CategoricalPolicy(sizes, config) if spec.discrete else GaussianPolicy(sizes, config)
 
 
-def act_stacked(policy: Policy, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
-    """Act in K tasks with weights of their own: obs [K, E, O] and noise to actions [K, E, ...]."""
-    distribution = distribution_at(policy, adapted, obs)
-    action = distribution.sample(noise)
-    return Acted(action, distribution.log_prob(action), adapted)
+class StackedActor:
+    """Acts in K tasks with weights of their own. Owns, on a GPU, the recorded step."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._step = Replayed(self._sample)
+
+    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
+        """Turn obs [K, E, O] and noise [K, E, ...] into actions [K, E, ...]."""
+        result = self._step(adapted | {_OBS: obs, _NOISE: noise})
+        return Acted(result["action"], result["log_prob"], adapted)
+
+    def _sample(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        weights = {name: leaf for name, leaf in inputs.items() if name not in (_OBS, _NOISE)}
+        distribution = distribution_at(self._policy, weights, inputs[_OBS])
+        action = distribution.sample(inputs[_NOISE])
+        return {"action": action, "log_prob": distribution.log_prob(action)}
 
 
 def distribution_at(policy: Policy, stacked: Params, obs: Tensor) -> Distribution:

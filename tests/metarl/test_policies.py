@@ -9,7 +9,12 @@ from metarl import trees
 from metarl.checks import InputError
 from metarl.distributions import Categorical, DiagGaussian
 from metarl.networks import init_mlp, mlp
-from metarl.policies import PolicyConfig, act_stacked, build_policy, stacked_distribution
+from metarl.policies import (
+    PolicyConfig,
+    StackedActor,
+    build_policy,
+    stacked_distribution,
+)
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Params
 
@@ -68,7 +73,7 @@ def test_actions_and_their_log_probabilities() -> None:
         stacked = trees.stack(policy.init(Streams(2)), 3)
         obs, noise = torch.ones(3, 5, 3), torch.full((3, 5), 0.7)
         noise = noise if spec.discrete else noise[..., None].expand(3, 5, 2)
-        acted = act_stacked(policy, stacked, obs, noise)
+        acted = StackedActor(policy).act(stacked, obs, noise)
         distribution = stacked_distribution(policy, stacked, obs)
         assert isinstance(distribution, kind)
         assert acted.log_prob.shape == (3, 5)
