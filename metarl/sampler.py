@@ -14,6 +14,9 @@ from metarl.seeding import Streams
 from metarl.types import Adapted, EnvSpec, Tasks, Trajectories
 
 
+_COPIES_FOR_ALL_THREADS = 1024
+
+
 def collect(
     env: VectorTaskEnv,
     tasks: Tasks,
@@ -47,8 +50,10 @@ def collect(
         )
         for lane, (start, end) in zip(lanes, itertools.pairwise(starts), strict=True)
     ]
-    # Where an environment steps on threads of its own, torch's would fight them for the cores.
-    with torch.no_grad(), one_torch_thread() if env.threads > 1 else nullcontext():
+    # Where an environment steps on threads of its own, torch's would fight them for the cores; and
+    # few copies make operations so short that threads within them only wait for one another.
+    alone = env.threads > 1 or num_tasks * episodes < _COPIES_FOR_ALL_THREADS
+    with torch.no_grad(), one_torch_thread() if alone else nullcontext():
         parts = _in_turn(rounds)
     batch = Trajectories(*map(_join, zip(*(part for part, _ in parts), strict=True)))
     _refuse_non_finite(env.spec.name, batch)

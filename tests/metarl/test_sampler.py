@@ -242,12 +242,15 @@ def test_what_a_faulty_step_led_to_may_be_anything() -> None:
     assert torch.isfinite(batch.obs).all()
 
 
-@pytest.mark.parametrize(("env_threads", "torch_threads"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("env_threads", "episodes", "torch_threads"), [(1, 512, 2), (1, 3, 1), (2, 512, 1)]
+)
 def test_torch_leaves_the_cores_to_the_physics_and_takes_them_back(
-    env_threads: int, torch_threads: int
+    env_threads: int, episodes: int, torch_threads: int
 ) -> None:
-    env = ScriptedEnv(SCRIPT, env_threads)
-    sample(env)
+    never = torch.full((2, episodes), NEVER)
+    env, agent = ScriptedEnv(Script(never, never), env_threads), EchoAgent()
+    collect(env, tasks(2), agent, agent.begin(2, episodes), episodes, STREAMS)
     assert set(env.torch_threads) == {torch_threads}
     assert torch.get_num_threads() == 2
 
