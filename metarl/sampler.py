@@ -13,7 +13,6 @@ from metarl.protocols import Algorithm, HasLanes, VectorTaskEnv
 from metarl.seeding import Streams
 from metarl.types import Adapted, EnvSpec, Tasks, Trajectories
 
-
 _COPIES_FOR_ALL_THREADS = 1024
 
 
