@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl.experiments.bench_compare import sections
+from metarl.experiments.bench_scaling import read_cells
 from metarl.experiments.measure import SHARE, Figure
 from metarl.runs import Config
 
@@ -43,6 +44,24 @@ def print_targets(result: Config, console: Console) -> None:
         figure = Figure(**row["measured"])
         target, met = _number(row["target"], figure.unit), "yes" if row["met"] else "no"
         table.add_row(row["name"], target, *_cells(figure), met, row["conditions"])
+    console.print(table)
+
+
+def print_scaling(result: Config, console: Console) -> None:
+    """Print a line for each number of tasks on each layout."""
+    table = Table(title=f"{result['preset']}: one meta-iteration")
+    for name in ("processes", "threads", "tasks", "s", "ms per task", "env steps/s", "MB"):
+        table.add_column(name, justify="right")
+    for cell in read_cells(result):
+        table.add_row(
+            str(cell.processes),
+            str(cell.threads),
+            str(cell.tasks),
+            f"{cell.iteration_s.median:.4g}",
+            f"{cell.ms_per_task:.3g}",
+            f"{cell.env_steps_per_s.median:,.0f}",
+            f"{cell.memory_mb:,.0f}",
+        )
     console.print(table)
 
 

@@ -17,7 +17,13 @@ from metarl.checks import InputError, unknown
 from metarl.experiments.arguments import parse, plain_console, preset_argument
 from metarl.experiments.bench import BenchRequest, bench
 from metarl.experiments.bench_gpu import GpuRequest, bench_gpu
-from metarl.experiments.bench_tables import print_benchmark, print_targets
+from metarl.experiments.bench_scaling import (
+    ScalingRequest,
+    bench_scaling,
+    panels_of,
+    read_cells,
+)
+from metarl.experiments.bench_tables import print_benchmark, print_scaling, print_targets
 from metarl.experiments.evaluate import (
     EvaluationRequest,
     as_json,
@@ -28,6 +34,7 @@ from metarl.experiments.evaluate import (
     report,
 )
 from metarl.experiments.experiment import Device, Experiment
+from metarl.experiments.figures import scaling_figure
 from metarl.experiments.presets import PRESETS
 from metarl.experiments.train import train
 from metarl.runs import Config, RunConflictError, RunLockedError
@@ -105,6 +112,15 @@ class GpuArgs(GpuRequest, ResultArgs):
         ResultArgs.__post_init__(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScalingArgs(ScalingRequest, ResultArgs):
+    """Measure one meta-iteration for growing numbers of tasks; --out also draws a figure."""
+
+    def __post_init__(self) -> None:
+        ScalingRequest.__post_init__(self)
+        ResultArgs.__post_init__(self)
+
+
 def list_command(arguments: Sequence[str]) -> int:
     """Print every environment, agent and preset, one line each."""
     if arguments:
@@ -154,9 +170,11 @@ def evaluate_command(arguments: Sequence[str]) -> int:
 
 
 def bench_command(arguments: Sequence[str]) -> int:
-    """Run ``metarl bench PRESET [flags]`` or ``metarl bench gpu [flags]``."""
+    """Run ``metarl bench PRESET|gpu|scaling PRESET [flags]``."""
     if arguments[:1] == ["gpu"]:
         return _bench_gpu(arguments[1:])
+    if arguments[:1] == ["scaling"]:
+        return _bench_scaling(arguments[1:])
     experiment, flags = preset_argument("bench", arguments)
     default = BenchArgs(experiment=experiment)
     args = parse(BenchArgs, flags, f"bench {experiment.preset}", default)
@@ -168,6 +186,20 @@ def _bench_gpu(flags: Sequence[str]) -> int:
     args = parse(GpuArgs, flags, "bench gpu")
     result = bench_gpu(args, plain_console(stderr=True))
     return _deliver(result, args, print_targets)
+
+
+def _bench_scaling(arguments: Sequence[str]) -> int:
+    """Run ``metarl bench scaling PRESET [flags] [-- flags of metarl bench]``."""
+    experiment, flags = preset_argument("bench scaling", arguments)
+    cut = flags.index("--") if "--" in flags else len(flags)
+    args = parse(ScalingArgs, flags[:cut], f"bench scaling {experiment.preset}")
+    console = plain_console(stderr=True)
+    result = bench_scaling(experiment.preset, flags[cut + 1 :], args, console)
+    if args.out is not None:
+        picture = args.out.with_suffix(".png")
+        title = f"{experiment.preset}: one meta-iteration"
+        scaling_figure(picture, title, panels_of(read_cells(result)), args.tasks)
+    return _deliver(result, args, print_scaling)
 
 
 def _deliver(
@@ -194,7 +226,7 @@ COMMANDS: Mapping[str, Command] = {
     "list": Command(list_command, "list", "environments, agents and presets"),
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
-    "bench": Command(bench_command, "bench PRESET|gpu", "measure speed, phase by phase"),
+    "bench": Command(bench_command, "bench PRESET|gpu|scaling", "measure speed, phase by phase"),
 }
 
 
@@ -226,7 +258,7 @@ def _print_usage() -> None:
     console = plain_console()
     console.print("metarl: meta-reinforcement learning in PyTorch\n")
     for command in COMMANDS.values():
-        console.print(f"  metarl {command.usage:20} {command.summary}")
+        console.print(f"  metarl {command.usage:25} {command.summary}")
     console.print("\n`metarl train PRESET --help` shows every flag with its default.")
 
 

@@ -92,6 +92,37 @@ def learning_figure(
     _save(figure, path)
 
 
+def scaling_figure(
+    path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[float]]], x: Sequence[float]
+) -> None:
+    """Draw quantities against the number of tasks, on logarithmic axes, one panel each.
+
+    Args:
+        path: its suffix decides the format.
+        title: of the figure.
+        panels: by label of its vertical axis, the named series of each panel.
+        x: numbers of tasks, the same for all series.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(3.4 * len(panels), 3.4), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=11, color=_INK, x=0.02, ha="left")
+    for place, (label, series) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), place)
+        _style(axes)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for number, (name, values) in enumerate(series.items()):
+            colour = _SERIES[(number + 1) % len(_SERIES)]
+            axes.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
+        axes.set_xticks(list(x), [f"{value:g}" for value in x], minor=False)
+        axes.set_xlabel("tasks per meta-iteration")
+        axes.set_ylabel(label)
+        if place == 1:
+            _legend(axes, None)
+    _save(figure, path)
+
+
 def _blank(title: str) -> "tuple[Figure, Axes]":
     """Return a figure with one plain pair of axes."""
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -99,6 +130,11 @@ def _blank(title: str) -> "tuple[Figure, Axes]":
     figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11, color=_INK, loc="left", pad=10)
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: "Axes") -> None:
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -109,7 +145,6 @@ def _blank(title: str) -> "tuple[Figure, Axes]":
     axes.xaxis.label.set_color(_INK)
     axes.yaxis.label.set_color(_INK)
     axes.margins(x=0.03)
-    return figure, axes
 
 
 def _draw_curve(axes: "Axes", label: str, curve: CurveSummary, place: int) -> None:
