@@ -5,7 +5,6 @@ import platform
 import resource
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -96,24 +95,15 @@ def hardware() -> dict[str, object]:
 
 
 class TimedAgent:
-    """An agent whose calls are timed, and which may be called from several threads at once.
-
-    What is counted for a kind of call is the time during which *at least one* of that kind was
-    under way: never more than what passed on the wall, and equal to the sum of the calls where they
-    come one by one.
-    """
+    """An agent whose calls are timed, by kind."""
 
     def __init__(self, agent: Algorithm, device: str) -> None:
         self._agent, self._device = agent, device
-        self._lock = threading.Lock()
-        self._under_way: dict[str, int] = {}
-        self._since: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
 
     def take_seconds(self) -> dict[str, float]:
         """Return the seconds of each kind of call since the last time, and count anew."""
-        with self._lock:
-            taken, self._seconds = self._seconds, {}
+        taken, self._seconds = self._seconds, {}
         return taken
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
@@ -146,19 +136,10 @@ class TimedAgent:
     @contextmanager
     def _timed(self, kind: str) -> Iterator[None]:
         wait_for(self._device)
-        with self._lock:
-            if not self._under_way.get(kind):
-                self._since[kind] = time.perf_counter()
-            self._under_way[kind] = self._under_way.get(kind, 0) + 1
-        try:
-            yield
-            wait_for(self._device)
-        finally:
-            with self._lock:
-                self._under_way[kind] -= 1
-                if not self._under_way[kind]:
-                    passed = time.perf_counter() - self._since[kind]
-                    self._seconds[kind] = self._seconds.get(kind, 0.0) + passed
+        began = time.perf_counter()
+        yield
+        wait_for(self._device)
+        self._seconds[kind] = self._seconds.get(kind, 0.0) + time.perf_counter() - began
 
 
 def as_json(figures: Mapping[str, Figure]) -> dict[str, Any]:

@@ -1,17 +1,11 @@
 """Measuring: order and summaries of trials, and an agent whose calls are timed."""
 
-import threading
-import time
-
-import pytest
 import torch
-from torch import Tensor
 
 from metarl import agents, envs
 from metarl.experiments.measure import Figure, TimedAgent, figure, in_turn, peak_memory, ratios
 from metarl.seeding import Streams
 from metarl.trainer import TrainConfig, meta_train
-from metarl.types import Acted, Adapted
 
 
 def test_trials_are_warmed_up_and_then_taken_in_turn() -> None:
@@ -57,41 +51,3 @@ def test_timed_agent_changes_nothing() -> None:
         weights.append(watched.state_dict())
     plain, timed = weights
     assert all(torch.equal(plain[name], timed[name]) for name in plain)
-
-
-class Sleeper:
-    """Acts only once two threads do, and then takes its time."""
-
-    def __init__(self) -> None:
-        self._both_here = threading.Barrier(2)
-
-    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
-        self._both_here.wait(timeout=30)
-        time.sleep(0.1)
-        return Acted(obs, noise, adapted)
-
-
-def test_calls_at_the_same_time_are_counted_once() -> None:
-    timed = TimedAgent(Sleeper(), "cpu")  # type: ignore[arg-type]
-    nothing = torch.zeros(1, 1, 1)
-    calls = [threading.Thread(target=timed.act, args=({}, nothing, nothing)) for _ in range(2)]
-    began = time.perf_counter()
-    for call in calls:
-        call.start()
-    for call in calls:
-        call.join()
-    passed = time.perf_counter() - began
-    # Either call alone takes 0.1 s; their union cannot take more than the wall shows.
-    assert 0.1 <= timed.take_seconds()["acting"] <= passed
-
-
-def test_a_call_that_fails_is_over() -> None:
-    class Failing:
-        def adapt(self, adapted: Adapted, batch: object) -> Adapted:
-            raise RuntimeError("no")
-
-    timed = TimedAgent(Failing(), "cpu")  # type: ignore[arg-type]
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="no"):
-            timed.adapt({}, None)  # type: ignore[arg-type]
-    assert timed.take_seconds()["adaptation"] < 30
