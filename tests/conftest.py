@@ -1,21 +1,25 @@
-"""What several tests need: a small version of every kind of environment and agent."""
+"""What several tests need: small environments and agents, and adapted policies by autograd."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
+import torch
+from torch import Tensor
 
 from metarl import agents, envs
 from metarl.agents import AgentConfig
 from metarl.agents.maml import MamlTrpoConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
+from metarl.distributions import Distribution
 from metarl.envs import EnvConfig
 from metarl.envs.half_cheetah import HalfCheetahDirConfig
 from metarl.envs.navigation import NavigationConfig
 from metarl.envs.tabular import BernoulliBanditConfig, TabularMDPConfig
 from metarl.policies import PolicyConfig
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
+from metarl.trust_region import Linearisation, linearise
 
 SMALL_ENVS: Mapping[str, EnvConfig] = {
     "metarl/BernoulliBandit-v0": BernoulliBanditConfig(),
@@ -62,3 +66,28 @@ def agent_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def world(agent_name: str, env_name: str) -> World:
     return build_world(agent_name, env_name)
+
+
+class ByAutograd:
+    """Adapted policies as any differentiable function of theta."""
+
+    def __init__(
+        self,
+        after: Callable[[Tensor], Distribution],
+        weights: Tensor,
+        share: "ByAutograd | None" = None,
+    ) -> None:
+        self.after, self.weights, self.share = after, weights, share
+        self.fractions: list[float] = []
+
+    def on_fraction(self, fraction: float) -> "ByAutograd":
+        self.fractions.append(fraction)
+        assert self.share is not None
+        return self.share
+
+    def distribution(self, theta: Tensor) -> Distribution:
+        with torch.no_grad():
+            return self.after(theta)
+
+    def linearise(self, theta: Tensor) -> Linearisation:
+        return linearise(self.after, theta, self.weights)
