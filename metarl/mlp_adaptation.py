@@ -106,6 +106,13 @@ def adapt_block(
     return _adapt(policy, adapted, lesson, config, twice=False)[0]
 
 
+def distribution(policy: MlpPolicy, adapted: Adapted, obs: Tensor) -> Distribution:
+    """Return what ``policies.stacked_distribution`` does, in the very bits of ``linearise``."""
+    output = _forward(policy, adapted, obs)[1]
+    head: Distribution = vmap(policy.head)(_head(adapted), output)
+    return head
+
+
 def transport(policy: MlpPolicy, adaptation: Adaptation, direction: Params) -> Params:
     """Multiply directions [K, ...] in the weights by I - alpha H, which is symmetric."""
     params, size, values, back, space, slopes = adaptation
