@@ -190,7 +190,7 @@ class Sum:
 def test_shares_of_the_tasks_take_the_step_of_the_whole(
     discrete: bool, objective: InnerObjective, steps: int
 ) -> None:
-    # A bound so wide that the line search must decide, also by what both have added up.
+    # A bound so wide that in several cases the line search shortens the step, by what both add up.
     config = TrustRegionConfig(cg_damping=0.1, cg_iterations=4, max_kl=0.5)
     whole, together = Setting(discrete, objective, steps), Sum(2)
 
