@@ -3,13 +3,15 @@
 A block is as many tasks as keep one layer's activations within a core's cache; blocks go to
 threads, and their results are summed in their own order, so no bit depends on the number of
 threads. What a block remembers for products with its Jacobian is kept as long as all of it fits
-into ``KEPT_BYTES``; blocks beyond that are linearised anew for every product.
+into ``Blocks.kept_bytes``; blocks beyond that are linearised anew for every product.
 
 Policies that are perceptrons take the closed form of ``metarl.mlp_adaptation``, all others that of
 automatic differentiation.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -17,21 +19,49 @@ from torch import Tensor
 
 from metarl import mlp_adaptation, trees, trust_region
 from metarl.adaptation import InnerConfig, Lesson, adapt_stacked, begin_stacked
+from metarl.checks import Allowed, check_fields
 from metarl.distributions import Distribution
 from metarl.parallel import map_threads
 from metarl.policies import MlpPolicy, Policy, distribution_at, stacked_distribution
 from metarl.trust_region import Linearisation
 from metarl.types import Adapted, Params
 
-BLOCK_FLOATS = {"cpu": 2**18, "cuda": 2**28}
-"""Numbers in one layer's activations of a block: 1 MB, about a core's cache; or 1 GB."""
-KEPT_BYTES = 2 * 2**30
-"""Memory for what blocks remember between two products."""
-
 _ResultT = TypeVar("_ResultT")
+_WHOLE = Allowed(0, math.inf, "a whole number >= 0", whole=True)
 
 
-def adapt(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """How K tasks are cut into blocks, and what is remembered of them."""
+
+    cpu_floats: int = 2**18
+    """Numbers in one layer's activations of a block: 1 MB, about a core's cache."""
+    cuda_floats: int = 2**28
+    """The same on a GPU: 1 GB."""
+    kept_bytes: int = 2 * 2**30
+    """Memory for what blocks remember between two products."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, dict.fromkeys(("cpu_floats", "cuda_floats", "kept_bytes"), _WHOLE))
+
+    def cut(self, policy: Policy, lesson: Lesson) -> list[slice]:
+        """Cut K tasks into blocks of at least one, the same for any number of threads."""
+        num_tasks, episodes, horizon, _ = lesson.obs.shape
+        floats = self.cuda_floats if lesson.obs.is_cuda else self.cpu_floats
+        size = max(1, floats // (episodes * horizon * max(_units(policy, lesson))))
+        return [slice(first, min(first + size, num_tasks)) for first in range(0, num_tasks, size)]
+
+
+DEFAULT_BLOCKS = Blocks()
+
+
+def adapt(
+    policy: Policy,
+    adapted: Adapted,
+    lesson: Lesson,
+    config: InnerConfig,
+    blocks: Blocks = DEFAULT_BLOCKS,
+) -> Adapted:
     """Take one policy-gradient step in each of K tasks, and record no graph.
 
     The same as ``adaptation.adapt_stacked``, which can be differentiated.
@@ -41,16 +71,8 @@ def adapt(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig)
         mine = {name: leaf[rows] for name, leaf in adapted.items()}
         return _adapt_block(policy, mine, _rows(lesson, rows), config)
 
-    parts = _map_blocks(adapt_block, blocks(policy, lesson), lesson)
+    parts = _map_blocks(adapt_block, blocks.cut(policy, lesson), lesson)
     return {name: torch.cat([part[name] for part in parts]) for name in adapted}
-
-
-def blocks(policy: Policy, lesson: Lesson) -> list[slice]:
-    """Cut K tasks into blocks, the same for any number of threads."""
-    num_tasks, episodes, horizon, _ = lesson.obs.shape
-    limit = BLOCK_FLOATS["cuda" if lesson.obs.is_cuda else "cpu"]
-    size = max(1, limit // (episodes * horizon * max(_units(policy, lesson))))
-    return [slice(first, min(first + size, num_tasks)) for first in range(0, num_tasks, size)]
 
 
 class AfterAdaptation:
@@ -62,6 +84,7 @@ class AfterAdaptation:
         rounds: one lesson for each adaptation, and that whose observations the result meets.
         weights: [K, E, T] of each sample of that last one in the mean KL.
         config: of the adaptation.
+        blocks: how the tasks are cut.
     """
 
     def __init__(
@@ -71,11 +94,13 @@ class AfterAdaptation:
         rounds: tuple[Sequence[Lesson], Lesson],
         weights: Tensor,
         config: InnerConfig,
+        blocks: Blocks = DEFAULT_BLOCKS,
     ) -> None:
         self._policy, self._like, self._config = policy, like, config
         self._lessons, self._last = rounds
         self._weights = weights
-        self._blocks = blocks(policy, self._last)
+        self._blocks = blocks
+        self._cuts = blocks.cut(policy, self._last)
 
     def on_fraction(self, fraction: float) -> "AfterAdaptation":
         """Return the same of a share of the tasks, evenly spread, that stands for all of them."""
@@ -90,36 +115,35 @@ class AfterAdaptation:
             (lessons, last),
             weights * (self._weights.sum() / weights.sum()),
             self._config,
+            self._blocks,
         )
 
     def distribution(self, theta: Tensor) -> Distribution:
         """Return the action distributions [K, E, T, ...] at the last round, without a graph."""
-        return _join(self._map(lambda rows: self._distribution_of(theta, rows)))
+        return _join(self._map(lambda rows: self._distribution_of(theta, rows), self._cuts))
 
     def linearise(self, theta: Tensor) -> Linearisation:
         """Return them with J^T u and J^T F J v, summed over tasks."""
-        capacity = KEPT_BYTES // self._bytes_of(self._blocks[0])
-        kept: dict[int, Linearisation] = {}
-
-        def build(rows: slice) -> Distribution:
-            if len(kept) >= capacity:
-                return self._distribution_of(theta, rows)
-            kept[rows.start] = self._linearise_block(theta, rows)
-            return kept[rows.start].distribution
+        # Always the first blocks, not those of the quickest thread: bits and memory depend on none.
+        num_kept = self._blocks.kept_bytes // self._bytes_of(self._cuts[0])
+        first, rest = self._cuts[:num_kept], self._cuts[num_kept:]
+        parts = self._map(lambda rows: self._linearise_block(theta, rows), first)
+        kept = {rows.start: part for rows, part in zip(first, parts, strict=True)}
 
         def total(use: Callable[[Linearisation, slice], Tensor]) -> Tensor:
             def product(rows: slice) -> Tensor:
                 block = kept.get(rows.start) or self._linearise_block(theta, rows)
                 return use(block, rows)
 
-            return torch.stack(self._map(product)).sum(0)
+            return torch.stack(self._map(product, self._cuts)).sum(0)
 
         def pull(cotangent: Distribution) -> Tensor:
             return total(
                 lambda block, rows: block.pull(type(cotangent)(*(leaf[rows] for leaf in cotangent)))
             )
 
-        joined = _join(self._map(build))
+        others = self._map(lambda rows: self._distribution_of(theta, rows), rest)
+        joined = _join([*(part.distribution for part in parts), *others])
         return Linearisation(joined, pull, lambda v: total(lambda block, _rows: block.fisher(v)))
 
     def _distribution_of(self, theta: Tensor, rows: slice) -> Distribution:
@@ -148,13 +172,15 @@ class AfterAdaptation:
         """Estimate what the linearisation of a block remembers, from above."""
         samples = self._last.mask[rows].numel() * self._last.log_prob.element_size()
         # In closed form: three numbers for each unit and adaptation, one at the last round, and
-        # about 32 for each output's own graph. Automatic differentiation keeps more.
-        per_sample = sum(_units(self._policy, self._last)) * (3 * len(self._lessons) + 1)
-        per_sample += 32 * self._last.action[0, 0, 0].numel() * (len(self._lessons) + 1)
+        # about 16 for each sample's and each output's own graph. Automatic differentiation keeps
+        # more.
+        units = _units(self._policy, self._last)
+        per_sample = sum(units) * (3 * len(self._lessons) + 1)
+        per_sample += 16 * (1 + units[-1]) * (len(self._lessons) + 1)
         return samples * per_sample * (1 if isinstance(self._policy, MlpPolicy) else 8)
 
-    def _map(self, work: Callable[[slice], _ResultT]) -> list[_ResultT]:
-        return _map_blocks(work, self._blocks, self._last)
+    def _map(self, work: Callable[[slice], _ResultT], cuts: list[slice]) -> list[_ResultT]:
+        return _map_blocks(work, cuts, self._last)
 
 
 def _adapt_block(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
@@ -165,8 +191,10 @@ def _adapt_block(policy: Policy, adapted: Adapted, lesson: Lesson, config: Inner
 
 
 def _units(policy: Policy, lesson: Lesson) -> tuple[int, ...]:
-    """Return the sizes of a policy's layers; of other policies only the observation is known."""
-    return policy.layer_sizes if isinstance(policy, MlpPolicy) else (lesson.obs.shape[-1],)
+    """Return the sizes of a policy's layers; of others only what they see and do is known."""
+    if isinstance(policy, MlpPolicy):
+        return policy.layer_sizes
+    return lesson.obs.shape[-1], lesson.action[0, 0, 0].numel()
 
 
 def _rows(lesson: Lesson, rows: slice | Tensor) -> Lesson:

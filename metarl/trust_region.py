@@ -195,13 +195,14 @@ def _natural_gradient(
     search needs none of it.
     """
     old, pull, fisher = policies.linearise(theta)
-    if config.curvature_fraction < 1.0:
-        fisher = policies.on_fraction(config.curvature_fraction).linearise(theta).fisher
     leaves = [leaf.clone().requires_grad_() for leaf in old]
     with torch.enable_grad():
         value = surrogate(type(old)(*leaves))
         slopes = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
     gradient = total(pull(type(old)(*slopes)))
+    if config.curvature_fraction < 1.0:
+        del pull, fisher  # what they remember makes room for that of the share
+        fisher = policies.on_fraction(config.curvature_fraction).linearise(theta).fisher
     solution = conjugate_gradient(
         lambda v: total(fisher(v)) + config.cg_damping * v, gradient, config.cg_iterations
     )

@@ -1,21 +1,27 @@
-"""What several tests need: a small version of every kind of environment and agent."""
+"""What several tests need: small environments and agents, random lessons, plain derivatives."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
+import torch
+from torch import Tensor
 
 from metarl import agents, envs
+from metarl.adaptation import Lesson
 from metarl.agents import AgentConfig
 from metarl.agents.maml import MamlTrpoConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
+from metarl.distributions import Distribution
 from metarl.envs import EnvConfig
 from metarl.envs.half_cheetah import HalfCheetahDirConfig
 from metarl.envs.navigation import NavigationConfig
 from metarl.envs.tabular import BernoulliBanditConfig, TabularMDPConfig
 from metarl.policies import PolicyConfig
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
+from metarl.trust_region import Linearisation, linearise
+from metarl.types import EnvSpec, Params
 
 SMALL_ENVS: Mapping[str, EnvConfig] = {
     "metarl/BernoulliBandit-v0": BernoulliBanditConfig(),
@@ -62,3 +68,61 @@ def agent_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def world(agent_name: str, env_name: str) -> World:
     return build_world(agent_name, env_name)
+
+
+class ByAutograd:
+    """Adapted policies as any differentiable function of theta."""
+
+    def __init__(
+        self,
+        after: Callable[[Tensor], Distribution],
+        weights: Tensor,
+        share: "ByAutograd | None" = None,
+    ) -> None:
+        self.after, self.weights, self.share = after, weights, share
+        self.fractions: list[float] = []
+
+    def on_fraction(self, fraction: float) -> "ByAutograd":
+        self.fractions.append(fraction)
+        assert self.share is not None
+        return self.share
+
+    def distribution(self, theta: Tensor) -> Distribution:
+        with torch.no_grad():
+            return self.after(theta)
+
+    def linearise(self, theta: Tensor) -> Linearisation:
+        return linearise(self.after, theta, self.weights)
+
+
+def random_lesson(shape: tuple[int, int, int], spec: EnvSpec, seed: int) -> Lesson:
+    """Draw K tasks' lessons, float64, of E episodes of up to T steps; the first is never cut."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    length = torch.randint(1, shape[2] + 1, shape[:2], generator=generator)
+    length[:, 0] = shape[2]
+    choice = torch.randint(spec.action_size, shape, generator=generator)
+    return Lesson(
+        obs=randn(*shape, spec.observation_size),
+        action=choice if spec.discrete else randn(*shape, spec.action_size),
+        log_prob=-1.5 + 0.3 * randn(*shape),
+        advantage=randn(*shape),
+        mask=torch.arange(shape[2]) < length[..., None],
+    )
+
+
+def mean_weights(mask: Tensor) -> Tensor:
+    """Weigh samples [K, E, T] for the mean over tasks of the mean over each task's steps."""
+    return mask.double() / mask.sum((1, 2), keepdim=True) / len(mask)
+
+
+def far_from_symmetric(params: Params, seed: int = 0) -> Params:
+    """Move weights, float64, to where no bias and no gradient is 0 by accident."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: leaf.double() + 0.3 * torch.randn(leaf.shape, generator=generator).double()
+        for name, leaf in params.items()
+    }

@@ -1,16 +1,20 @@
-"""The trust region against full matrices: conjugate gradient, Fisher products, accepted steps."""
+"""The trust region against full matrices: Fisher products, steps, and shares of the tasks."""
 
+import copy
 import itertools
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
 from torch import Tensor
-from torch.func import hessian
+from torch.func import hessian, jacrev
 
 from metarl import trees
 from metarl.adaptation import InnerConfig, Lesson, adapt_stacked, begin_stacked
-from metarl.distributions import Categorical, DiagGaussian, Distribution
+from metarl.distributions import Categorical, DiagGaussian, Distribution, detached
 from metarl.objectives import InnerObjective
 from metarl.policies import (
     CategoricalPolicy,
@@ -20,12 +24,9 @@ from metarl.policies import (
     stacked_distribution,
 )
 from metarl.seeding import Streams
-from metarl.trust_region import (
-    TrustRegionConfig,
-    conjugate_gradient,
-    fisher_product,
-    trust_region_step,
-)
+from metarl.trust_region import TrustRegionConfig, linearise, trust_region_step
+from metarl.types import Metrics
+from tests.conftest import ByAutograd
 
 TASKS, EPISODES, HORIZON = 3, 2, 4
 LENGTHS = torch.tensor([[4, 2], [3, 3], [1, 4]])
@@ -60,8 +61,19 @@ class Setting:
         mask = self.lessons[-1].mask
         self.weights = mask.double() / mask.sum((1, 2), keepdim=True).double() / TASKS
 
+    def of(self, *rows: int) -> "Setting":
+        """Return the same for some of the tasks, each with its weight among all."""
+        share, chosen = copy.copy(self), list(rows)
+        share.lessons = [Lesson(*(field[chosen] for field in each)) for each in self.lessons]
+        share.weights = self.weights[chosen]
+        return share
+
+    @property
+    def policies(self) -> ByAutograd:
+        return ByAutograd(self.after, self.weights)
+
     def after(self, theta: Tensor) -> Distribution:
-        adapted = begin_stacked(trees.unflatten(theta, self.like), TASKS)
+        adapted = begin_stacked(trees.unflatten(theta, self.like), len(self.weights))
         for lesson in self.lessons[:-1]:
             adapted = adapt_stacked(self.policy, adapted, lesson, self.config)
         return stacked_distribution(self.policy, adapted, self.lessons[-1].obs)
@@ -90,57 +102,14 @@ def mean_divergence(old: Distribution, new: Distribution, mask: Tensor) -> Tenso
     return torch.stack([every[k][mask[k]].mean() for k in range(len(mask))]).mean()
 
 
-def detached(distribution: Distribution) -> Distribution:
-    return type(distribution)(*(leaf.detach() for leaf in distribution))
-
-
 settings = pytest.mark.parametrize(
     ("discrete", "objective", "steps"),
     list(itertools.product([False, True], ["log_likelihood", "ratio"], [0, 1, 2])),
 )
 
 
-def positive_definite(size: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    root = torch.randn(size, size, generator=generator, dtype=torch.float64)
-    return root @ root.T + torch.eye(size), torch.randn(size, generator=generator).double()
-
-
-def test_conjugate_gradient_solves() -> None:
-    matrix, b = positive_definite(8)
-    solution = conjugate_gradient(lambda v: matrix @ v, b, 30, tolerance=1e-24)
-    expected = torch.linalg.solve(matrix, b)
-    torch.testing.assert_close(solution.x, expected, rtol=1e-9, atol=1e-10)
-    torch.testing.assert_close(solution.curvature, expected @ matrix @ expected)
-
-
-@pytest.mark.parametrize("iterations", [1, 2, 4])
-def test_conjugate_gradient_cut_short_is_best_in_its_krylov_space(iterations: int) -> None:
-    matrix, b = positive_definite(8)
-    solution = conjugate_gradient(lambda v: matrix @ v, b, iterations)
-    basis = torch.stack([torch.linalg.matrix_power(matrix, i) @ b for i in range(iterations)], 1)
-    basis = torch.linalg.qr(basis).Q
-    expected = basis @ torch.linalg.solve(basis.T @ matrix @ basis, basis.T @ b)
-    torch.testing.assert_close(solution.x, expected, rtol=1e-8, atol=1e-10)
-    torch.testing.assert_close(solution.curvature, expected @ matrix @ expected)
-
-
-def test_conjugate_gradient_stops_when_it_is_there() -> None:
-    calls = []
-
-    def product(v: Tensor) -> Tensor:
-        calls.append(v)
-        return 2.0 * v
-
-    zero = conjugate_gradient(product, torch.zeros(3), 10)
-    assert torch.equal(zero.x, torch.zeros(3))
-    assert not calls
-    assert conjugate_gradient(product, torch.ones(3), 10).x.tolist() == [0.5, 0.5, 0.5]
-    assert len(calls) == 1
-
-
 @settings
-def test_fisher_product_is_the_hessian_of_the_mean_kl_after_adaptation(
+def test_the_linearisation_holds_the_jacobian_and_the_hessian_of_the_mean_kl(
     discrete: bool, objective: InnerObjective, steps: int
 ) -> None:
     setting = Setting(discrete, objective, steps)
@@ -148,10 +117,21 @@ def test_fisher_product_is_the_hessian_of_the_mean_kl_after_adaptation(
     old = detached(setting.after(setting.theta))
     matrix = hessian(lambda x: mean_divergence(old, setting.after(x), mask))(setting.theta)
     assert torch.linalg.eigvalsh(matrix)[-1] > 1e-2
-    theta = setting.theta.clone().requires_grad_()
-    product = fisher_product(theta, setting.after(theta), setting.weights)
-    columns = torch.stack([product(e) for e in torch.eye(len(theta), dtype=torch.float64)])
+    start = setting.theta.clone()
+    distribution, pull, fisher = linearise(setting.after, setting.theta, setting.weights)
+    columns = torch.stack([fisher(e) for e in torch.eye(len(start), dtype=torch.float64)])
     torch.testing.assert_close(columns, matrix, rtol=1e-8, atol=1e-10)
+
+    for leaf, expected in zip(distribution, old, strict=True):
+        torch.testing.assert_close(leaf, expected, rtol=1e-12, atol=1e-14)
+    cotangent = type(old)(*(torch.sin(1.0 + 3.0 * leaf) for leaf in old))
+    flat = jacrev(lambda x: torch.cat([leaf.flatten() for leaf in setting.after(x)]))(start)
+    expected = flat.T @ torch.cat([leaf.flatten() for leaf in cotangent])
+    torch.testing.assert_close(pull(cotangent), expected, rtol=1e-9, atol=1e-11)
+
+    assert torch.equal(setting.theta, start)
+    results = [*distribution, pull(cotangent), fisher(start), setting.theta]
+    assert not any(leaf.requires_grad for leaf in results)
 
 
 @settings
@@ -164,7 +144,7 @@ def test_an_accepted_step_is_the_scaled_natural_gradient_and_keeps_its_promises(
     before = setting.surrogate(old)
     start = setting.theta.clone()
     new_theta, metrics = trust_region_step(
-        setting.theta, setting.after, setting.surrogate, setting.weights, config
+        setting.theta, setting.policies, setting.surrogate, setting.weights, config
     )
     assert torch.equal(setting.theta, start)
     assert not new_theta.requires_grad
@@ -189,103 +169,77 @@ def test_an_accepted_step_is_the_scaled_natural_gradient_and_keeps_its_promises(
     assert metrics["train/gradient_norm"] == pytest.approx(float(gradient.norm()), rel=1e-12)
 
 
-def unit_gaussians(theta: Tensor) -> DiagGaussian:
-    """Two tasks of one step each; theta [A] is the mean of both."""
-    mean = theta.expand(2, 1, 1, -1)
-    return DiagGaussian(mean, 0.0 * mean)
+class Sum:
+    """Adds up what several threads bring, in the order of the threads, for all of them."""
+
+    def __init__(self, count: int) -> None:
+        self.barrier, self.parts = Barrier(count, timeout=30.0), [torch.zeros(0)] * count
+
+    def of(self, place: int) -> Callable[[Tensor], Tensor]:
+        def total(part: Tensor) -> Tensor:
+            self.parts[place] = part
+            self.barrier.wait()
+            result = torch.stack(self.parts).sum(0)
+            self.barrier.wait()
+            return result
+
+        return total
 
 
-HALVES = torch.full((2, 1, 1), 0.5, dtype=torch.float64)
+@settings
+def test_shares_of_the_tasks_take_the_step_of_the_whole(
+    discrete: bool, objective: InnerObjective, steps: int
+) -> None:
+    # A bound so wide that in several cases the line search shortens the step, by what both add up.
+    config = TrustRegionConfig(cg_damping=0.1, cg_iterations=4, max_kl=0.5)
+    whole, together = Setting(discrete, objective, steps), Sum(2)
 
-
-def test_kl_is_a_mean_over_samples_and_a_sum_over_the_entries_of_an_action() -> None:
-    slope = torch.tensor([1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
-    config = TrustRegionConfig(max_kl=0.02, cg_damping=1e-3)
-    theta, metrics = trust_region_step(
-        torch.zeros(4, dtype=torch.float64),
-        unit_gaussians,
-        lambda p: (p.mean[0, 0, 0] * slope).sum(),  # type: ignore[union-attr]
-        HALVES,
-        config,
-    )
-    # KL = |theta|^2 / 2, so |theta|^2 = 2 max_kl, a little less for the damping.
-    torch.testing.assert_close(theta, slope / 2 * math.sqrt(2 * 0.02 / 1.001))
-    assert metrics["train/approx_kl"] == pytest.approx(0.02 / 1.001)
-    assert metrics["train/backtracks"] == 0
-
-
-def test_the_line_search_shortens_until_the_surrogate_rises() -> None:
-    theta, metrics = trust_region_step(
-        torch.zeros(1, dtype=torch.float64),
-        unit_gaussians,
-        lambda p: (p.mean - 1.5 * p.mean**2)[0].sum(),  # type: ignore[union-attr]
-        HALVES,
-        TrustRegionConfig(max_kl=0.5, cg_damping=0.0, backtrack_ratio=0.8),
-    )
-    # Full step 1; x - 1.5 x^2 is negative at 1 and 0.8, positive at 0.64.
-    torch.testing.assert_close(theta, torch.tensor([0.64], dtype=torch.float64))
-    assert metrics["train/backtracks"] == 2
-    assert metrics["train/surrogate_gain"] == pytest.approx(0.64 - 1.5 * 0.64**2)
-    assert metrics["train/approx_kl"] == pytest.approx(0.64**2 / 2)
-
-
-def narrowing(theta: Tensor) -> DiagGaussian:
-    log_std = theta.expand(2, 1, 1, -1)
-    return DiagGaussian(0.0 * log_std, log_std)
-
-
-def kl_of_narrowing(by: float) -> float:
-    return -by + 0.5 * (math.exp(2 * by) - 1)
-
-
-def narrow(max_backtracks: int) -> tuple[Tensor, dict[str, float]]:
-    config = TrustRegionConfig(
-        max_kl=0.25, cg_damping=0.0, backtrack_ratio=0.9, max_backtracks=max_backtracks
-    )
-    start = torch.zeros(1, dtype=torch.float64)
-    return trust_region_step(
-        start,
-        narrowing,
-        lambda p: -p.log_std[0].sum(),  # type: ignore[union-attr]
-        HALVES,
-        config,
-    )
-
-
-def test_the_line_search_shortens_until_the_kl_is_within_its_bound() -> None:
-    trials = [0.5 * 0.9**i for i in range(15)]  # the Fisher information of log_std is 2
-    first = next(i for i, by in enumerate(trials) if kl_of_narrowing(by) <= 0.25)
-    assert first > 0
-    theta, metrics = narrow(max_backtracks=first + 1)
-    assert metrics["train/backtracks"] == first
-    assert float(theta[0]) == pytest.approx(-trials[first])
-    assert metrics["train/approx_kl"] == pytest.approx(kl_of_narrowing(trials[first]))
-    theta, metrics = narrow(max_backtracks=first)
-    assert (float(theta[0]), metrics["train/accepted"]) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    "case", ["nan everywhere", "nan away from theta", "inf away from theta", "falls", "flat"]
-)
-def test_a_step_that_cannot_be_trusted_is_refused(case: str) -> None:
-    start = torch.tensor([0.3, -0.2], dtype=torch.float64)
-
-    def surrogate(p: Distribution) -> Tensor:
-        mean = p[0][0, 0, 0]
-        if case == "nan everywhere":
-            return mean.sum() * float("nan")
-        if case.endswith("away from theta"):
-            return torch.where(mean == start, mean, float(case[:3])).sum()
-        moved = (mean != start).any()
-        return (
-            torch.where(moved, mean.sum() - 100.0, mean.sum()) if case == "falls" else 0 * mean[0]
+    def take(place: int) -> tuple[Tensor, Metrics]:
+        mine, total = whole.of(*((0, 2), (1,))[place]), together.of(place)
+        return trust_region_step(
+            mine.theta, mine.policies, mine.surrogate, mine.weights, config, total
         )
 
-    theta, metrics = trust_region_step(
-        start, unit_gaussians, surrogate, HALVES, TrustRegionConfig(max_backtracks=4)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(take, range(2))
+    assert torch.equal(one[0], other[0])
+    assert one[1] == other[1]
+    expected, metrics = trust_region_step(
+        whole.theta, whole.policies, whole.surrogate, whole.weights, config
     )
-    assert torch.equal(theta, torch.tensor([0.3, -0.2], dtype=torch.float64))
-    assert metrics["train/accepted"] == 0.0
-    assert metrics["train/approx_kl"] == 0.0
-    assert metrics["train/surrogate_gain"] == 0.0
-    assert metrics["train/backtracks"] == 4
+    assert metrics["train/accepted"] == 1.0
+    torch.testing.assert_close(one[0], expected, rtol=1e-9, atol=1e-11)
+    assert one[1] == pytest.approx(metrics, rel=1e-8, abs=1e-10)
+    alone = whole.of(0, 2)
+    part, _ = trust_region_step(alone.theta, alone.policies, alone.surrogate, alone.weights, config)
+    assert (part - expected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_curvature_fraction_leaves_the_gradient_to_all_tasks(discrete: bool) -> None:
+    setting, rows = Setting(discrete, "ratio", 1), (0, 2)
+    share = setting.of(*rows)
+    share.weights = share.weights / share.weights.sum()
+    policies = ByAutograd(setting.after, setting.weights, share.policies)
+    config = TrustRegionConfig(cg_damping=0.1, cg_iterations=60, curvature_fraction=0.7)
+    theta, metrics = trust_region_step(
+        setting.theta, policies, setting.surrogate, setting.weights, config
+    )
+    assert policies.fractions == [0.7]
+    assert metrics["train/accepted"] == 1.0
+
+    old, mask = detached(share.after(setting.theta)), share.lessons[-1].mask
+    matrix = hessian(lambda x: mean_divergence(old, share.after(x), mask))(setting.theta)
+    matrix += 0.1 * torch.eye(len(matrix))
+    leaf = setting.theta.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(setting.surrogate(setting.after(leaf)), leaf)
+    direction = torch.linalg.solve(matrix, gradient)
+    step = math.sqrt(2.0 * 0.01 / float(direction @ gradient)) * direction
+    step *= 0.8 ** metrics["train/backtracks"]
+    assert (theta - setting.theta - step).norm() < 1e-3 * step.norm()
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.001, math.nan, math.inf, True])
+def test_a_curvature_fraction_is_above_0_and_at_most_1(fraction: float) -> None:
+    with pytest.raises(ValueError, match=r"TrustRegionConfig\.curvature_fraction must be a number"):
+        TrustRegionConfig(curvature_fraction=fraction)

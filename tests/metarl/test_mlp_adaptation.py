@@ -1,0 +1,293 @@
+"""The closed form of adaptation and its linearisation against automatic differentiation."""
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl import mlp_adaptation, trees, trust_region
+from metarl.adaptation import (
+    NUM_ADAPTATIONS,
+    InnerConfig,
+    Lesson,
+    adapt_stacked,
+    begin_stacked,
+)
+from metarl.distributions import Distribution
+from metarl.networks import Activation
+from metarl.objectives import InnerObjective
+from metarl.policies import (
+    MlpPolicy,
+    PolicyConfig,
+    build_policy,
+    distribution_at,
+    stacked_distribution,
+)
+from metarl.seeding import Streams
+from metarl.trust_region import Linearisation
+from metarl.types import Adapted, EnvSpec, Params
+from tests.conftest import far_from_symmetric, mean_weights, random_lesson
+
+OBJECTIVES: list[InnerObjective] = ["log_likelihood", "ratio"]
+DOUBLE, SINGLE = 1e-9, 1e-5
+SMALL = PolicyConfig(hidden_sizes=(5, 4), init_std=0.7)
+INNER = InnerConfig(inner_lr=0.25, later_lr_scale=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A policy and what it adapts to; the closed form and the plain path for both."""
+
+    discrete: bool = False
+    adaptations: int = 1
+    shape: tuple[int, int, int] = (3, 2, 4)
+    policy_config: PolicyConfig = SMALL
+    config: InnerConfig = INNER
+    dtype: torch.dtype = torch.float64
+
+    @property
+    def spec(self) -> EnvSpec:
+        return EnvSpec("test", 3, 4 if self.discrete else 2, self.discrete, self.shape[2], False)
+
+    @property
+    def policy(self) -> MlpPolicy:
+        policy = build_policy(self.spec, self.policy_config)
+        assert isinstance(policy, MlpPolicy)
+        return policy
+
+    @property
+    def params(self) -> Params:
+        params = far_from_symmetric(self.policy.init(Streams(0)))
+        return {name: leaf.to(self.dtype) for name, leaf in params.items()}
+
+    @property
+    def adapted(self) -> Adapted:
+        """Weights of each task's own."""
+        start = begin_stacked(self.params, self.shape[0])
+        count = {NUM_ADAPTATIONS: start.pop(NUM_ADAPTATIONS)}
+        moved = far_from_symmetric(start, seed=1)
+        return {name: leaf.to(self.dtype) for name, leaf in moved.items()} | count
+
+    @property
+    def lessons(self) -> list[Lesson]:
+        """One for each adaptation, and the last round."""
+        drawn = [random_lesson(self.shape, self.spec, seed) for seed in range(self.adaptations + 1)]
+        return [
+            Lesson(*(x.to(self.dtype) if x.is_floating_point() else x for x in lesson))
+            for lesson in drawn
+        ]
+
+    @property
+    def weights(self) -> Tensor:
+        return mean_weights(self.lessons[-1].mask).to(self.dtype)
+
+    def closed_form(self) -> Linearisation:
+        *lessons, last = self.lessons
+        return mlp_adaptation.linearise(
+            self.policy, self.params, (lessons, last), self.weights, self.config
+        )
+
+    def plain(self) -> Linearisation:
+        *lessons, last = self.lessons
+
+        def after(theta: Tensor) -> Distribution:
+            adapted = begin_stacked(trees.unflatten(theta, self.params), len(last.obs))
+            for lesson in lessons:
+                adapted = adapt_stacked(self.policy, adapted, lesson, self.config)
+            return stacked_distribution(self.policy, adapted, last.obs)
+
+        return trust_region.linearise(after, trees.flatten(self.params), self.weights)
+
+
+def assert_near(result: Tensor, expected: Tensor, tolerance: float) -> None:
+    """Compare by norms: single entries may be sums that nearly cancel."""
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype
+    assert not result.requires_grad
+    assert (result - expected).norm() <= tolerance * expected.norm()
+
+
+def probes(size: int, dtype: torch.dtype) -> Tensor:
+    """Basis vectors, all of them where they are few, and three random ones."""
+    generator = torch.Generator().manual_seed(5)
+    some = torch.randn(3, size, generator=generator, dtype=torch.float64)
+    every = torch.eye(size, dtype=torch.float64)[:: max(1, size // 8)]
+    return torch.cat((some, every)).to(dtype)
+
+
+def check_linearisation(case: Case, tolerance: float = DOUBLE) -> None:
+    closed, plain = case.closed_form(), case.plain()
+    assert type(closed.distribution) is type(plain.distribution)
+    for leaf, expected in zip(closed.distribution, plain.distribution, strict=True):
+        assert_near(leaf, expected, tolerance)
+    generator = torch.Generator().manual_seed(6)
+    for _ in range(2):
+        cotangent = type(plain.distribution)(
+            *(torch.randn(leaf.shape, generator=generator).to(leaf) for leaf in plain.distribution)
+        )
+        assert_near(closed.pull(cotangent), plain.pull(cotangent), tolerance)
+    vectors = probes(len(trees.flatten(case.params)), case.dtype)
+    images = torch.stack([plain.fisher(v) for v in vectors])
+    assert images.norm() > 0.1
+    assert_near(torch.stack([closed.fisher(v) for v in vectors]), images, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("discrete", "objective", "activation", "adaptations"),
+    list(itertools.product([False, True], OBJECTIVES, ["tanh", "relu"], [0, 1, 2, 3])),
+)
+def test_the_linearisation_is_that_of_the_plain_path(
+    discrete: bool, objective: InnerObjective, activation: Activation, adaptations: int
+) -> None:
+    config = replace(INNER, inner_objective=objective)
+    policy_config = replace(SMALL, activation=activation)
+    case = Case(
+        discrete=discrete, adaptations=adaptations, config=config, policy_config=policy_config
+    )
+    check_linearisation(case)
+    check_linearisation(replace(case, dtype=torch.float32), SINGLE)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("discrete", [False, True])
+def test_the_linearisation_knows_the_step_sizes_and_first_order(
+    discrete: bool, scale: float, first_order: bool
+) -> None:
+    config = InnerConfig(inner_lr=0.25, later_lr_scale=scale, first_order=first_order)
+    case = Case(discrete=discrete, adaptations=3, config=config)
+    check_linearisation(case)
+    vector = probes(len(trees.flatten(case.params)), case.dtype)[0]
+    other = replace(case, config=replace(config, first_order=not first_order))
+    mine, theirs = case.closed_form().fisher(vector), other.closed_form().fisher(vector)
+    assert (mine - theirs).norm() > 1e-3 * mine.norm()
+
+
+SHAPES = [(1, 1, 1), (3, 1, 1), (3, 4, 1), (3, 1, 4), (1, 2, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("hidden_sizes", [(), (4,), (5, 2, 3)])
+@pytest.mark.parametrize("discrete", [False, True])
+def test_any_number_of_layers_and_samples(
+    discrete: bool, hidden_sizes: tuple[int, ...], shape: tuple[int, int, int]
+) -> None:
+    policy_config = PolicyConfig(hidden_sizes=hidden_sizes, init_std=0.7)
+    case = Case(discrete=discrete, adaptations=2, shape=shape, policy_config=policy_config)
+    check_linearisation(case)
+    check_adaptation(case)
+
+
+def check_adaptation(case: Case, tolerance: float = DOUBLE) -> None:
+    lesson, start = case.lessons[0], case.adapted
+    before = {name: leaf.clone() for name, leaf in start.items()}
+    result, expected = start, start
+    for _ in range(2):
+        result = mlp_adaptation.adapt_block(case.policy, result, lesson, case.config)
+        expected = adapt_stacked(case.policy, expected, lesson, case.config)
+    assert result.keys() == expected.keys()
+    for name, leaf in expected.items():
+        step = leaf - before[name]
+        assert step.norm() > 1e-3
+        assert_near(result[name] - before[name], step, tolerance)
+        assert torch.equal(start[name], before[name])
+
+
+@pytest.mark.parametrize(
+    ("discrete", "objective", "activation"),
+    list(itertools.product([False, True], OBJECTIVES, ["tanh", "relu"])),
+)
+def test_an_adaptation_is_that_of_the_plain_path(
+    discrete: bool, objective: InnerObjective, activation: Activation
+) -> None:
+    config = replace(INNER, inner_objective=objective)
+    policy_config = replace(SMALL, activation=activation)
+    case = Case(discrete=discrete, config=config, policy_config=policy_config)
+    check_adaptation(case)
+    check_adaptation(replace(case, dtype=torch.float32), SINGLE)
+
+
+def test_tasks_that_have_adapted_unequally_often_take_steps_of_their_own_sizes() -> None:
+    case = Case()
+    count = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+    mixed = case.adapted | {NUM_ADAPTATIONS: count}
+    result = mlp_adaptation.adapt_block(case.policy, mixed, case.lessons[0], case.config)
+    expected = adapt_stacked(case.policy, mixed, case.lessons[0], case.config)
+    for name, leaf in expected.items():
+        assert_near(result[name], leaf, DOUBLE)
+    assert result[NUM_ADAPTATIONS].tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("adaptations", [0, 2])
+def test_a_std_at_its_floor_does_not_move(objective: InnerObjective, adaptations: int) -> None:
+    # Entry 0 of log_std lies far below the floor of 0.5, entry 1 above.
+    policy_config = PolicyConfig(hidden_sizes=(4,), init_std=0.7, min_std=0.5)
+    config = InnerConfig(inner_lr=0.25, inner_objective=objective)
+    case = Floored(policy_config=policy_config, config=config, adaptations=adaptations)
+    check_linearisation(case)
+    closed = case.closed_form()
+    log_std = closed.distribution[-1]
+    assert (log_std[..., 0] == math.log(0.5)).all()
+    assert (log_std[..., 1] > math.log(0.5)).all()
+    cotangent = type(closed.distribution)(*(torch.ones_like(leaf) for leaf in closed.distribution))
+    size = len(trees.flatten(case.params))
+    for vector in (closed.pull(cotangent), closed.fisher(torch.ones(size).double())):
+        slopes = trees.unflatten(vector, case.params)["log_std"]
+        assert slopes[0] == 0.0
+        assert slopes[1] != 0.0
+
+
+class Floored(Case):
+    """With the first entry of log_std below its floor."""
+
+    @property
+    def params(self) -> Params:
+        return super().params | {"log_std": torch.tensor([-3.0, 0.2], dtype=self.dtype)}
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_steps_after_an_episodes_end_do_not_matter(discrete: bool) -> None:
+    case = Case(discrete=discrete, adaptations=2, shape=(3, 3, 5))
+    *lessons, last = [spoilt(lesson) for lesson in case.lessons]
+    closed = mlp_adaptation.linearise(
+        case.policy, case.params, (lessons, last), case.weights, case.config
+    )
+    clean = case.plain()
+    for leaf, expected in zip(closed.distribution, clean.distribution, strict=True):
+        assert_near(leaf[last.mask], expected[last.mask], DOUBLE)
+    cotangent = type(closed.distribution)(
+        *(torch.cos(leaf) * last.mask[..., None] for leaf in clean.distribution)
+    )
+    assert_near(closed.pull(cotangent), clean.pull(cotangent), DOUBLE)
+    vector = probes(len(trees.flatten(case.params)), case.dtype)[0]
+    assert_near(closed.fisher(vector), clean.fisher(vector), DOUBLE)
+
+
+def spoilt(lesson: Lesson) -> Lesson:
+    """Write nonsense where the mask is off."""
+    mask = lesson.mask
+    off = ~mask if lesson.action.dim() == mask.dim() else ~mask[..., None]
+    return lesson._replace(
+        obs=torch.where(mask[..., None], lesson.obs, 30.0),
+        action=torch.where(off, 0 if lesson.action.dim() == mask.dim() else 50.0, lesson.action),
+        log_prob=torch.where(mask, lesson.log_prob, -1e6),
+        advantage=torch.where(mask, lesson.advantage, 70.0),
+    )
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_the_distribution_after_adaptation_is_that_of_the_linearisation_bit_by_bit(
+    discrete: bool,
+) -> None:
+    case = Case(discrete=discrete, adaptations=2, shape=(3, 3, 7))
+    *lessons, last = case.lessons
+    adapted = begin_stacked(case.params, 3)
+    for lesson in lessons:
+        adapted = mlp_adaptation.adapt_block(case.policy, adapted, lesson, case.config)
+    result = distribution_at(case.policy, adapted, last.obs)
+    for leaf, kept in zip(result, case.closed_form().distribution, strict=True):
+        assert torch.equal(leaf, kept)
