@@ -29,7 +29,27 @@ class DiagGaussian(NamedTuple):
     def log_prob(self, action: Tensor) -> Tensor:
         """Return the log density [...] in nats, summed over the entries of the action."""
         scaled = (action - self.mean) * torch.exp(-self.log_std)
-        return -(0.5 * scaled * scaled + self.log_std + _LOG_SQRT_2PI).sum(-1)
+        # Sums first: what follows is then done once for each action, not for each of its entries.
+        squares, log_stds = (scaled * scaled).sum(-1), self.log_std.sum(-1)
+        return -0.5 * squares - (log_stds + self.mean.shape[-1] * _LOG_SQRT_2PI)
+
+    def score(self, action: Tensor) -> "DiagGaussian":
+        """Return the gradient of ``log_prob`` by the parameters: (z / std, z^2 - 1)."""
+        inverse = torch.exp(-self.log_std)
+        scaled = (action - self.mean) * inverse
+        return DiagGaussian(scaled * inverse, scaled * scaled - 1.0)
+
+    def score_tangent(self, action: Tensor, tangent: "DiagGaussian") -> "DiagGaussian":
+        """Multiply a tangent by the Hessian of ``log_prob``.
+
+        With z = (action - mean) / std that is -(1 / std^2, 2 z / std; 2 z / std, 2 z^2).
+        """
+        inverse = torch.exp(-self.log_std)
+        scaled = (action - self.mean) * inverse
+        # R{z} for R{mean} and R{log_std}.
+        moved = torch.addcmul(tangent.mean * inverse, scaled, tangent.log_std).neg_()
+        by_mean = torch.addcmul(moved, scaled, tangent.log_std, value=-1.0) * inverse
+        return DiagGaussian(by_mean, scaled.mul_(2.0).mul_(moved))
 
     def entropy(self) -> Tensor:
         """Return the differential entropy [...] in nats."""
@@ -39,7 +59,8 @@ class DiagGaussian(NamedTuple):
         """Return KL(self || other) [...] in nats, summed over the entries of the action."""
         ratio = torch.exp(2.0 * (self.log_std - other.log_std))
         shift = (self.mean - other.mean) * torch.exp(-other.log_std)
-        return (other.log_std - self.log_std + 0.5 * (ratio + shift * shift - 1.0)).sum(-1)
+        twice = 2.0 * (other.log_std - self.log_std).sum(-1) + (ratio - 1.0).sum(-1)
+        return 0.5 * (twice + (shift * shift).sum(-1))
 
     def fisher_product(self, tangent: "DiagGaussian") -> "DiagGaussian":
         """Multiply a tangent by the Fisher information diag(1 / std^2, 2)."""
@@ -63,6 +84,16 @@ class Categorical(NamedTuple):
         """Return the log probability [...] in nats."""
         log_probs = torch.log_softmax(self.logits, -1)
         return log_probs.gather(-1, action[..., None]).squeeze(-1)
+
+    def score(self, action: Tensor) -> "Categorical":
+        """Return the gradient of ``log_prob`` by the logits: onehot(action) - p."""
+        score = torch.softmax(self.logits, -1).neg_()
+        chosen = action[..., None]
+        return Categorical(score.scatter_add(-1, chosen, torch.ones_like(score[..., :1])))
+
+    def score_tangent(self, _action: Tensor, tangent: "Categorical") -> "Categorical":
+        """Multiply a tangent by the Hessian of ``log_prob``, the same for all actions."""
+        return Categorical(self.fisher_product(tangent).logits.neg_())
 
     def entropy(self) -> Tensor:
         """Return the entropy [...] in nats."""

@@ -3,15 +3,14 @@
 The letters are those of ``metarl.trust_region``. One adaptation is theta' = theta - alpha g(theta)
 with g the gradient of the inner loss, so its Jacobian I - alpha H is symmetric: ``transport`` is a
 product with it and serves J v and J^T u alike. H v is a Hessian-vector product through the network
-(``metarl.mlp_derivatives``); what stands above the network's output, the objective or the KL
-divergence, is small and differentiated automatically (``OutputSpace``).
+(``metarl.mlp_derivatives``) and through the objective above it (``Inner``).
 
 Everything here is for a block of tasks whose activations fit in memory, with shapes as in
 ``metarl.adaptation``. It equals automatic differentiation of ``adaptation.adapt_stacked`` up to
 rounding; tests hold the two against each other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,62 +24,44 @@ from metarl.adaptation import (
     begin_stacked,
     step_sizes,
 )
-from metarl.distributions import Distribution, detached, kl
-from metarl.networks import is_layer
-from metarl.objectives import OBJECTIVES
+from metarl.distributions import Distribution
+from metarl.objectives import OBJECTIVES, Objective
 from metarl.policies import MlpPolicy, stacked_head
-from metarl.returns import weighted_sum
 from metarl.trust_region import Linearisation
 from metarl.types import Adapted, Params
 
-OUTPUT = "network output"
 
+class Inner(NamedTuple):
+    """The inner loss of a block of tasks, as a function of the distributions of its actions.
 
-class OutputSpace(NamedTuple):
-    """What follows a network: its distribution as a function of the output and further weights."""
+    J sums over steps what each contributes by its own log-probability, so that its second
+    derivative is diagonal: with s the score of a step, gradient g s and Hessian-vector product
+    g R{s} + h s (s . t).
+    """
 
-    inputs: Params
-    """The network's ``OUTPUT`` [K, E, T, out], and the other weights [K, ...] by name."""
     distribution: Distribution
-    """[K, E, T, ...], computed from the inputs with its graph."""
+    """[K, E, T, ...]."""
+    action: Tensor
+    """[K, E, T, ...]."""
+    first: Tensor
+    """g: derivative of the loss by each log-probability, [K, E, T]."""
+    second: Tensor | None
+    """h: second derivative by each, [K, E, T]; None where it is 0 everywhere."""
 
-    @classmethod
-    def at(cls, policy: MlpPolicy, params: Params, output: Tensor) -> "OutputSpace":
-        """Start a graph at the network's output [K, E, T, out]."""
-        head = {n: leaf for n, leaf in _head(params).items() if n != NUM_ADAPTATIONS}
-        inputs = {OUTPUT: output} | head
-        inputs = {name: leaf.detach().requires_grad_() for name, leaf in inputs.items()}
-        with torch.enable_grad():
-            return cls(inputs, stacked_head(policy, _head(inputs), inputs[OUTPUT]))
+    def gradient(self) -> Distribution:
+        """Differentiate the loss by the distributions' parameters."""
+        return _scaled(self.distribution.score(self.action), self.first)
 
-    def pull(self, cotangent: Distribution) -> Params:
-        """Pull a cotangent of the distribution's parameters back to the inputs."""
-        return self._derivative(list(self.distribution), list(cotangent))
-
-    def gradient(self, scalar: Callable[[Distribution], Tensor], *, twice: bool) -> Params:
-        """Differentiate a scalar of the distribution by the inputs, with a graph if ``twice``."""
-        with torch.enable_grad():
-            return self._derivative([scalar(self.distribution)], None, create_graph=twice)
-
-    def hessian_product(self, gradient: Params, tangent: Params) -> Params:
-        """Multiply a tangent of the inputs by the Hessian of the scalar with that gradient."""
-        along = [tangent[name] for name in self.inputs]
-        return self._derivative(list(gradient.values()), along)
-
-    def _derivative(
-        self, of: list[Tensor], along: list[Tensor] | None, *, create_graph: bool = False
-    ) -> Params:
-        """Return along^T times the Jacobian by the inputs; a scalar need not depend on them all."""
-        leaves = torch.autograd.grad(
-            of,
-            list(self.inputs.values()),
-            along,
-            retain_graph=True,
-            create_graph=create_graph,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return dict(zip(self.inputs, leaves, strict=True))
+    def hessian_product(self, tangent: Distribution) -> Distribution:
+        """Multiply a tangent of the distributions' parameters by the Hessian of the loss."""
+        bent: Distribution = self.distribution.score_tangent(self.action, tangent)  # type: ignore[arg-type]
+        if self.second is None:
+            return _scaled(bent, self.first)
+        score = self.distribution.score(self.action)
+        pairs = zip(score, tangent, strict=True)
+        along = torch.stack([(a * b).sum(-1) for a, b in pairs]).sum(0) * self.second
+        parts = zip(_scaled(bent, self.first), _scaled(score, along), strict=True)
+        return type(score)(*(a + b for a, b in parts))
 
 
 class Adaptation(NamedTuple):
@@ -93,9 +74,7 @@ class Adaptation(NamedTuple):
     values: list[Tensor]
     """Of the forward pass."""
     back: mlp_derivatives.Backward
-    space: OutputSpace
-    slopes: Params
-    """Gradient of the loss by the inputs of ``space``, with its graph."""
+    inner: Inner
 
 
 def adapt_block(
@@ -107,15 +86,15 @@ def adapt_block(
 
 def transport(policy: MlpPolicy, adaptation: Adaptation, direction: Params) -> Params:
     """Multiply directions [K, ...] in the weights by I - alpha H, which is symmetric."""
-    params, size, values, back, space, slopes = adaptation
+    params, size, values, back, inner = adaptation
     activation = policy.config.activation
     moved = mlp_derivatives.tangents(params, values, direction, activation)
-    tangent = {OUTPUT: moved[-1].view_as(space.inputs[OUTPUT])} | _head(direction)
-    bent = space.hessian_product(slopes, tangent)
+    tangent = _push(policy, params, direction, moved[-1], inner.first.shape)
+    output, head = _pull(policy, params, inner.hessian_product(tangent))
     product = mlp_derivatives.backward_tangent(
-        params, (values, back, moved), direction, bent[OUTPUT].flatten(1, 2), activation
+        params, (values, back, moved), direction, output, activation
     )
-    return _minus(direction, product | _head(bent), size)
+    return _minus(direction, product | head, size)
 
 
 def _adapt(
@@ -124,20 +103,23 @@ def _adapt(
     """Take one policy-gradient step; with ``twice``, it can be differentiated."""
     params = {name: leaf for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
     activation, size = policy.config.activation, step_sizes(adapted, config)
-    values, output = _forward(policy, params, lesson.obs)
-    space = OutputSpace.at(policy, params, output)
+    values, distribution = _forward(policy, params, lesson.obs)
+    inner = _inner(distribution, lesson, OBJECTIVES[config.inner_objective])
+    output, head = _pull(policy, params, inner.gradient())
+    back = mlp_derivatives.backward(params, values, output, activation, twice=twice)
+    moved = _minus(params, back.gradient | head, size)
+    moved[NUM_ADAPTATIONS] = adapted[NUM_ADAPTATIONS] + 1
+    return moved, Adaptation(params, size, values, back, inner)
 
-    def loss(distribution: Distribution) -> Tensor:
-        objective = OBJECTIVES[config.inner_objective]
-        log_prob = distribution.log_prob(lesson.action)
-        return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask).sum()
 
-    slopes = space.gradient(loss, twice=twice)
-    cotangent = slopes[OUTPUT].detach().flatten(1, 2)
-    back = mlp_derivatives.backward(params, values, cotangent, activation, twice=twice)
-    gradient = back.gradient | {name: leaf.detach() for name, leaf in _head(slopes).items()}
-    moved = _minus(params, gradient, size) | {NUM_ADAPTATIONS: adapted[NUM_ADAPTATIONS] + 1}
-    return moved, Adaptation(params, size, values, back, space, slopes)
+def _inner(distribution: Distribution, lesson: Lesson, objective: Objective) -> Inner:
+    with torch.enable_grad():
+        log_prob = distribution.log_prob(lesson.action).requires_grad_()
+        loss = -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask).sum()
+        (first,) = torch.autograd.grad(loss, log_prob, create_graph=True)
+        linear = not first.requires_grad
+        second = None if linear else torch.autograd.grad(first.sum(), log_prob)[0]
+    return Inner(distribution, lesson.action, first.detach(), second)
 
 
 def linearise(
@@ -163,15 +145,11 @@ def linearise(
         chain.append(step)
     if config.first_order:
         chain = []  # I - alpha H counts as I
-    values, output = _forward(policy, adapted, last.obs)
-    space = OutputSpace.at(policy, adapted, output)
-    fixed = detached(space.distribution)
-    slopes = space.gradient(lambda new: weighted_sum(kl(fixed, new), weights), twice=True)
+    values, distribution = _forward(policy, adapted, last.obs)
 
-    def pull_output(cotangent: Params) -> Tensor:
-        along = cotangent[OUTPUT].flatten(1, 2)
-        back = mlp_derivatives.backward(adapted, values, along, activation)
-        direction = back.gradient | _head(cotangent)
+    def pull(cotangent: Distribution) -> Tensor:
+        output, head = _pull(policy, adapted, cotangent)
+        direction = mlp_derivatives.backward(adapted, values, output, activation).gradient | head
         for step in reversed(chain):
             direction = transport(policy, step, direction)
         return trees.flatten({name: direction[name].sum(0) for name in params})
@@ -181,17 +159,35 @@ def linearise(
         for step in chain:
             direction = transport(policy, step, direction)
         moved = mlp_derivatives.tangents(adapted, values, direction, activation)[-1]
-        tangent = {OUTPUT: moved.view_as(space.inputs[OUTPUT])} | _head(direction)
-        return pull_output(space.hessian_product(slopes, tangent))
+        tangent = _push(policy, adapted, direction, moved, weights.shape)
+        return pull(_scaled(distribution.fisher_product(tangent), weights))  # type: ignore[arg-type]
 
-    return Linearisation(fixed, lambda cotangent: pull_output(space.pull(cotangent)), fisher)
+    return Linearisation(distribution, pull, fisher)
 
 
-def _forward(policy: MlpPolicy, params: Params, obs: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Return the values at obs [K, E, T, O], [K, E * T, ...], and the output [K, E, T, out]."""
+def _forward(policy: MlpPolicy, params: Params, obs: Tensor) -> tuple[list[Tensor], Distribution]:
+    """Return the values at obs [K, E, T, O], [K, E * T, ...], and the distributions [K, E, T]."""
     num_layers, activation = len(policy.layer_sizes) - 1, policy.config.activation
     passed = mlp_derivatives.forward(params, obs.flatten(1, 2), num_layers, activation)
-    return passed.values, passed.output.view(*obs.shape[:3], -1)
+    return passed.values, stacked_head(policy, params, passed.output.view(*obs.shape[:3], -1))
+
+
+def _push(
+    policy: MlpPolicy, params: Params, direction: Params, output: Tensor, shape: torch.Size
+) -> Distribution:
+    """Push a direction in weights and the output's tangent [K, E * T, out] to the distributions."""
+    return policy.push_head(params, direction, output.view(*shape, -1))
+
+
+def _pull(policy: MlpPolicy, params: Params, cotangent: Distribution) -> tuple[Tensor, Params]:
+    """Pull a cotangent of the distributions to the output [K, E * T, out] and other weights."""
+    output, head = policy.pull_head(params, cotangent)  # type: ignore[arg-type]
+    return output.flatten(1, 2), head
+
+
+def _scaled(distribution: Distribution, factor: Tensor) -> Distribution:
+    """Multiply the parameters of each distribution by a factor [K, E, T]."""
+    return type(distribution)(*(leaf * factor[..., None] for leaf in distribution))
 
 
 def _minus(params: Params, step: Params, size: Tensor) -> Params:
@@ -200,8 +196,3 @@ def _minus(params: Params, step: Params, size: Tensor) -> Params:
         name: torch.addcmul(leaf, size.view(-1, *[1] * (leaf.dim() - 1)), step[name], value=-1)
         for name, leaf in params.items()
     }
-
-
-def _head(params: Params) -> Params:
-    """Return the weights that act on the network's output."""
-    return {name: leaf for name, leaf in params.items() if name != OUTPUT and not is_layer(name)}

@@ -22,7 +22,11 @@ from metarl.returns import masked_mean
 InnerObjective: TypeAlias = Literal["log_likelihood", "ratio"]
 
 Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(log_prob, old_log_prob, advantage, mask), each [E, T], to a scalar that is to be raised."""
+"""(log_prob, old_log_prob, advantage, mask), each [E, T], to a scalar that is to be raised.
+
+A sum over steps, each of which depends on its own log-probability: ``metarl.mlp_adaptation`` builds
+on that.
+"""
 
 
 def log_likelihood(log_prob: Tensor, _old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:

@@ -83,6 +83,20 @@ class GaussianPolicy(NamedTuple):
         log_std = params["log_std"].clamp(min=math.log(self.config.min_std))
         return DiagGaussian(output, log_std.expand_as(output))
 
+    def push_head(self, stacked: Params, tangent: Params, output: Tensor) -> DiagGaussian:
+        """Push tangents of K tasks' weights [K, ...] and output [K, E, T, A] through the head."""
+        log_std = tangent["log_std"] * self._free(stacked)
+        return DiagGaussian(output, log_std[:, None, None].expand_as(output))
+
+    def pull_head(self, stacked: Params, cotangent: DiagGaussian) -> tuple[Tensor, Params]:
+        """Pull a cotangent [K, E, T, A] back to the output and to the weights beside the layers."""
+        log_std = cotangent.log_std.sum((1, 2)) * self._free(stacked)
+        return cotangent.mean, {"log_std": log_std}
+
+    def _free(self, stacked: Params) -> Tensor:
+        """Tell which log_std are not held by their floor."""
+        return stacked["log_std"] >= math.log(self.config.min_std)
+
 
 class CategoricalPolicy(NamedTuple):
     """A choice among A whose logits are a network of the observation."""
@@ -102,6 +116,14 @@ class CategoricalPolicy(NamedTuple):
     def head(self, params: Params, output: Tensor) -> Categorical:
         """Return the categorical distribution where the network's output is [..., A]."""
         return Categorical(output)
+
+    def push_head(self, _stacked: Params, _tangent: Params, output: Tensor) -> Categorical:
+        """Push a tangent of K tasks' output [K, E, T, A] through the head."""
+        return Categorical(output)
+
+    def pull_head(self, _stacked: Params, cotangent: Categorical) -> tuple[Tensor, Params]:
+        """Pull a cotangent [K, E, T, A] back to the output; there are no weights but the layers."""
+        return cotangent.logits, {}
 
 
 MlpPolicy: TypeAlias = GaussianPolicy | CategoricalPolicy
