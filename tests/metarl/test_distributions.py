@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.func import hessian, vmap
+from torch.func import grad, hessian, jvp, vmap
 
 from metarl.distributions import Categorical, DiagGaussian
 
@@ -140,3 +140,33 @@ def test_both_pass_through_vmap() -> None:
     moved, density = vmap(lambda d, z: (d, d.log_prob(d.sample(z))))(q, x)
     assert isinstance(moved, DiagGaussian)
     torch.testing.assert_close(density, q.log_prob(q.sample(x)))
+
+
+def test_gaussian_score_and_its_tangent_are_the_derivatives_of_log_prob() -> None:
+    p, tangent, action = gaussian(5), gaussian(6), randn(4, 5, 3, seed=7)
+    score, moved = p.score(action), p.score_tangent(action, tangent)
+
+    def derivative(*leaves: Tensor) -> tuple[Tensor, ...]:
+        slopes: tuple[Tensor, ...] = grad(
+            lambda *x: DiagGaussian(*x).log_prob(action).sum(), (0, 1)
+        )(*leaves)
+        return slopes
+
+    expected, bent = jvp(derivative, tuple(p), tuple(tangent))
+    for left, right in zip((*score, *moved), (*expected, *bent), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
+
+
+def test_categorical_score_and_its_tangent_are_the_derivatives_of_log_prob() -> None:
+    logits, tangent = randn(2, 6, 4, seed=8)
+    action = torch.arange(6) % 4
+    p = Categorical(logits)
+
+    def derivative(x: Tensor) -> Tensor:
+        slope: Tensor = grad(lambda leaf: Categorical(leaf).log_prob(action).sum())(x)
+        return slope
+
+    expected, bent = jvp(derivative, (logits,), (tangent,))
+    torch.testing.assert_close(p.score(action).logits, expected, rtol=1e-12, atol=1e-12)
+    result = p.score_tangent(action, Categorical(tangent)).logits
+    torch.testing.assert_close(result, bent, rtol=1e-12, atol=1e-12)
