@@ -9,6 +9,7 @@ from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
 from metarl.protocols import Algorithm, VectorTaskEnv
 from metarl.sampler import adaptation_rounds, scores
 from metarl.seeding import Streams
+from metarl.trees import take
 from metarl.types import Tasks
 
 
@@ -58,12 +59,6 @@ def adaptation_curve(
         for first in starts
     ]
     return torch.cat(blocks)
-
-
-def take(tasks: Tasks, start: int, stop: int) -> Tasks:
-    """Return the tasks in places ``start`` to ``stop`` - 1."""
-    leaves = tasks.parameter.items()
-    return Tasks(tasks.task_id[start:stop], {name: leaf[start:stop] for name, leaf in leaves})
 
 
 def _curve_of_block(

@@ -20,6 +20,7 @@ from metarl.adaptation import InnerConfig, Lesson, adapt_stacked, begin_stacked
 from metarl.distributions import Distribution
 from metarl.parallel import map_threads
 from metarl.policies import MlpPolicy, Policy, stacked_distribution
+from metarl.processes import ALONE, Processes
 from metarl.trust_region import Linearisation
 from metarl.types import Adapted, Params
 
@@ -62,6 +63,7 @@ class AfterAdaptation:
         rounds: one lesson for each adaptation, and that whose observations the result meets.
         weights: [K, E, T] of each sample of that last one in the mean KL.
         config: of the adaptation.
+        processes: those that share the tasks; the K here are this one's.
     """
 
     def __init__(
@@ -71,25 +73,31 @@ class AfterAdaptation:
         rounds: tuple[Sequence[Lesson], Lesson],
         weights: Tensor,
         config: InnerConfig,
+        processes: Processes = ALONE,
     ) -> None:
         self._policy, self._like, self._config = policy, like, config
         self._lessons, self._last = rounds
-        self._weights = weights
+        self._weights, self._processes = weights, processes
         self._blocks = blocks(policy, self._last)
 
     def on_fraction(self, fraction: float) -> "AfterAdaptation":
         """Return the same of a share of the tasks, evenly spread, that stands for all of them."""
-        num_tasks = len(self._weights)
-        chosen = [k for k in range(num_tasks) if int((k + 1) * fraction) > int(k * fraction)]
-        rows = torch.tensor(chosen or [0], device=self._weights.device)
+        first, num_tasks = self._processes.place(len(self._weights))
+        chosen = [k for k in range(num_tasks) if int((k + 1) * fraction) > int(k * fraction)] or [0]
+        mine = [k - first for k in chosen if 0 <= k - first < len(self._weights)]
+        # A process without any of them goes along with a task that counts for nothing.
+        rows = torch.tensor(mine or [0], device=self._weights.device)
         lessons, last = [_rows(lesson, rows) for lesson in self._lessons], _rows(self._last, rows)
-        weights = self._weights[rows]
+        weights = self._weights[rows] * bool(mine)
+        shares = [leaf.sum(dtype=torch.float64) for leaf in (self._weights, weights)]
+        whole, part = self._processes.total(torch.stack(shares))
         return AfterAdaptation(
             self._policy,
             self._like,
             (lessons, last),
-            weights * (self._weights.sum() / weights.sum()),
+            weights * (whole / part).to(weights),
             self._config,
+            self._processes,
         )
 
     def distribution(self, theta: Tensor) -> Distribution:

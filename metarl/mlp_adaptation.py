@@ -175,7 +175,7 @@ def linearise(
         direction = back.gradient | _head(cotangent)
         for step in reversed(chain):
             direction = transport(policy, step, direction)
-        return trees.flatten({name: direction[name].sum(0) for name in params})
+        return trees.flatten(trees.sum_over_tasks({name: direction[name] for name in params}))
 
     def fisher(v: Tensor) -> Tensor:
         direction = trees.stack(trees.unflatten(v, params), len(last.obs))

@@ -201,9 +201,9 @@ def _natural_gradient(
     with torch.enable_grad():
         value = surrogate(type(old)(*leaves))
         slopes = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-    gradient = total(pull(type(old)(*slopes)))
+    gradient = total(pull(type(old)(*slopes))).to(theta)
     solution = conjugate_gradient(
-        lambda v: total(fisher(v)) + config.cg_damping * v, gradient, config.cg_iterations
+        lambda v: total(fisher(v)).to(v) + config.cg_damping * v, gradient, config.cg_iterations
     )
     step = torch.sqrt(2.0 * config.max_kl / solution.curvature) * solution.x
     metrics = {

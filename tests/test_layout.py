@@ -15,7 +15,17 @@ FOLDERS["experiments"] = "metarl.experiments"
 # Imports point down: a module of the core may import modules of the rows above its own.
 CORE = (
     ("types", "checks", "seeding", "checkpoint"),
-    ("protocols", "trees", "returns", "distributions", "statistics", "logger", "runs", "parallel"),
+    (
+        "protocols",
+        "trees",
+        "returns",
+        "distributions",
+        "statistics",
+        "logger",
+        "runs",
+        "parallel",
+        "processes",
+    ),
     ("networks", "objectives", "trust_region", "baselines", "sampler", "optimizers"),
     ("policies", "mlp_derivatives"),
     ("adaptation",),

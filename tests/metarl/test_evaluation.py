@@ -14,12 +14,13 @@ from metarl.agents.reptile import ReptileConfig
 from metarl.envs.half_cheetah import HalfCheetahVelConfig
 from metarl.envs.navigation import NavigationConfig
 from metarl.envs.tabular import TabularMDPConfig
-from metarl.evaluation import EvaluationConfig, adaptation_curve, take
+from metarl.evaluation import EvaluationConfig, adaptation_curve
 from metarl.policies import PolicyConfig
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
 from metarl.sampler import collect, scores
 from metarl.seeding import Streams
 from metarl.trainer import TrainConfig, meta_train
+from metarl.trees import take
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Step, Tasks, Trajectories
 
 STREAMS = Streams(6, ("evaluation",))
