@@ -7,6 +7,7 @@ from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.agents.references import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.checks import InputError, unknown
+from metarl.processes import ALONE, Processes
 from metarl.protocols import Algorithm
 from metarl.seeding import Streams
 from metarl.types import EnvSpec
@@ -19,8 +20,8 @@ class Entry(NamedTuple):
 
     summary: str
     config: type[Any]
-    build: Callable[[EnvSpec, Any, Streams], Algorithm]
-    """(spec, config, streams) to an agent with fresh weights on the device of the streams."""
+    build: Callable[[EnvSpec, Any, Streams, Processes], Algorithm]
+    """(spec, config, streams, processes) to an agent on the device of the streams."""
 
 
 AGENTS: Mapping[str, Entry] = {
@@ -41,6 +42,7 @@ def build(
     *,
     seed: int = 0,
     device: str = "cpu",
+    processes: Processes = ALONE,
 ) -> Algorithm:
     """Build an agent with fresh weights for an environment.
 
@@ -50,6 +52,7 @@ def build(
         config: of the agent's type; its defaults where left out.
         seed: of the weights.
         device: where the weights, and with them all computation, live.
+        processes: those that share the tasks of each meta-update.
 
     Raises:
         ValueError: no such agent; the message holds the nearest name.
@@ -61,7 +64,7 @@ def build(
     config = entry.config() if config is None else config
     if type(config) is not entry.config:
         raise TypeError(f"{name} takes a {entry.config.__name__}, got {type(config).__name__}")
-    return entry.build(spec, config, Streams(seed, ("weights",), device=device))
+    return entry.build(spec, config, Streams(seed, ("weights",), device=device), processes)
 
 
 def name_of(config: AgentConfig) -> str:

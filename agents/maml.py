@@ -35,10 +35,11 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import AdvantageConfig, InnerConfig, begin_stacked, prepare
+from metarl.adaptation import AdvantageConfig, InnerConfig, Rounds, begin_stacked, prepare
 from metarl.distributions import Distribution
 from metarl.meta_gradient import AfterAdaptation, adapt
 from metarl.policies import PolicyConfig, StackedActor, build_policy
+from metarl.processes import ALONE, Processes
 from metarl.returns import weighted_sum
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig, trust_region_step
@@ -60,8 +61,10 @@ class MamlTrpoConfig(InnerConfig, AdvantageConfig):
 class MamlTrpo:
     """Owns theta, the weights from which every task adapts."""
 
-    def __init__(self, spec: EnvSpec, config: MamlTrpoConfig, streams: Streams) -> None:
-        self.config = config
+    def __init__(
+        self, spec: EnvSpec, config: MamlTrpoConfig, streams: Streams, processes: Processes = ALONE
+    ) -> None:
+        self.config, self.processes = config, processes
         self.policy = build_policy(spec, config.policy)
         self._actor = StackedActor(self.policy)
         self.params = self.policy.init(streams)
@@ -81,10 +84,14 @@ class MamlTrpo:
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Take one outer step on the last round, through the adaptation by the earlier ones."""
         *lessons, last = [prepare(batch, self.config) for batch in rounds]
-        # The mean over tasks of the mean over each task's steps.
+        place = self.processes.place(len(last.mask))
+        # The mean over the tasks of all processes of the mean over each task's steps.
         steps = last.mask.sum((1, 2), keepdim=True).clamp(min=1)
-        weights = last.mask.to(last.log_prob) / (steps * len(last.mask))
-        policies = AfterAdaptation(self.policy, self.params, (lessons, last), weights, self.config)
+        weights = last.mask.to(last.log_prob) / (steps * place.num_tasks)
+        rounds_here = Rounds(lessons, last, weights)
+        policies = AfterAdaptation(
+            self.policy, self.params, rounds_here, self.config, processes=self.processes
+        )
 
         def surrogate(distribution: Distribution) -> Tensor:
             log_ratio = distribution.log_prob(last.action) - last.log_prob
@@ -93,7 +100,12 @@ class MamlTrpo:
 
         theta = trees.flatten(self.params)
         theta, metrics = trust_region_step(
-            theta, policies, surrogate, weights, self.config.trust_region
+            theta,
+            policies,
+            surrogate,
+            weights,
+            self.config.trust_region,
+            total=self.processes.total,
         )
         self.params = trees.unflatten(theta, self.params)
         return metrics

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from metarl.distributions import Categorical, DiagGaussian, Distribution
+from metarl.processes import ALONE, Processes
 from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
 
@@ -19,8 +20,10 @@ class RandomConfig:
 class RandomAgent:
     """The floor: standard normal actions or uniform choices, whatever it sees."""
 
-    def __init__(self, spec: EnvSpec, _config: RandomConfig, streams: Streams) -> None:
-        self._spec, self._device = spec, streams.device
+    def __init__(
+        self, spec: EnvSpec, _config: RandomConfig, streams: Streams, processes: Processes = ALONE
+    ) -> None:
+        self._spec, self._device, self.processes = spec, streams.device, processes
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
         """Return nothing, for each task."""

@@ -30,6 +30,7 @@ from metarl.checks import POSITIVE, check_fields, fault_in_choice
 from metarl.meta_gradient import adapt
 from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
 from metarl.policies import PolicyConfig, StackedActor, build_policy
+from metarl.processes import ALONE, Processes
 from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
 
@@ -60,8 +61,10 @@ class ReptileConfig(InnerConfig, AdvantageConfig):
 class Reptile:
     """Owns phi, the weights from which every task adapts, and the outer optimiser."""
 
-    def __init__(self, spec: EnvSpec, config: ReptileConfig, streams: Streams) -> None:
-        self.config = config
+    def __init__(
+        self, spec: EnvSpec, config: ReptileConfig, streams: Streams, processes: Processes = ALONE
+    ) -> None:
+        self.config, self.processes = config, processes
         self.policy = build_policy(spec, config.policy)
         self._actor = StackedActor(self.policy)
         self._outer = MetaOptimizer(
@@ -87,10 +90,12 @@ class Reptile:
             adapted = self.begin(len(rounds[0].obs), rounds[0].obs.shape[1])
             for batch in rounds:
                 adapted = self.adapt(adapted, batch)
-            mean = trees.mean_over_tasks({name: adapted[name] for name in phi})
-            gradient = {name: phi[name] - mean[name] for name in phi}
-            self._outer.step(gradient)
-        return {"train/gradient_norm": float(trees.flatten(gradient).norm())}
+            offsets = trees.sum_over_tasks({name: phi[name] - adapted[name] for name in phi})
+            total = self.processes.total(trees.flatten(offsets))
+            mean = total / self.processes.place(len(rounds[0].obs)).num_tasks
+            gradient = mean.to(next(iter(phi.values())))
+            self._outer.step(trees.unflatten(gradient, phi))
+        return {"train/gradient_norm": float(gradient.norm())}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return phi and the outer optimiser's memory."""

@@ -35,8 +35,11 @@ from metarl.experiments.evaluate import (
 )
 from metarl.experiments.experiment import Device, Experiment
 from metarl.experiments.figures import scaling_figure
+from metarl.experiments.group import as_one
 from metarl.experiments.presets import PRESETS
+from metarl.experiments.progress import DriftError
 from metarl.experiments.train import train
+from metarl.processes import PeerLostError, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
@@ -48,6 +51,8 @@ _STATUSES: Mapping[type[Exception], int] = {
     RunLockedError: _USER_MISTAKE,
     OSError: 74,
     FloatingPointError: 1,
+    DriftError: 1,
+    PeerLostError: 75,
 }
 """Errors that end a command with their message alone, and its exit status."""
 
@@ -139,10 +144,12 @@ def list_command(arguments: Sequence[str]) -> int:
 
 
 def train_command(arguments: Sequence[str]) -> int:
-    """Run ``metarl train PRESET [flags]``."""
-    experiment, flags = preset_argument("train", arguments)
-    args = parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
-    return train(args.experiment, args.out, plain_console(stderr=True))
+    """Run ``metarl train PRESET [flags]``, in one process or as one of those of torchrun."""
+    with connect() as processes:
+        with as_one(processes):
+            experiment, flags = preset_argument("train", arguments)
+            args = parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
+        return train(args.experiment, args.out, plain_console(stderr=True), processes)
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
@@ -234,7 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
     A user's mistake ends with status 2 and one line for each fault; a run that diverged with 1; a
-    disk that cannot be written with 74; an interruption with 130.
+    disk that cannot be written with 74; the loss of another process with 75; an interruption with
+    130.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in _HELP or (name in COMMANDS and rest[:1] and rest[0] in _HELP and name != "evaluate"):

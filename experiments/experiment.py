@@ -22,6 +22,8 @@ from metarl.checks import (
     unknown,
 )
 from metarl.envs import EnvConfig
+from metarl.envs.physics import default_threads
+from metarl.processes import ALONE, Processes
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
 from metarl.runs import Config
 from metarl.trainer import TrainConfig
@@ -47,7 +49,8 @@ class Experiment(TrainConfig):
     device: Device = "cpu"
     """Where weights and updates live; MuJoCo stays on the CPU."""
     threads: int = 0
-    """Threads of the physics; 0 takes every core of this process."""
+    """Threads of the physics; 0 takes every core of this process, or its part of the machine's
+    where torchrun started several."""
     checkpoint_every: int = 10
     """Meta-iterations between checkpoints; 0 saves at the end and on a signal only."""
     evaluate_every: int = 25
@@ -78,13 +81,18 @@ class Parts(NamedTuple):
     agent: Algorithm
 
 
-def build(experiment: Experiment) -> Parts:
+def threads_for(experiment: Experiment, processes: Processes) -> int:
+    """Return how many threads one of several processes takes, at least 1."""
+    return experiment.threads or max(1, default_threads() // processes.local_size)
+
+
+def build(experiment: Experiment, processes: Processes = ALONE) -> Parts:
     """Build the task distribution, the environment and an agent with fresh weights."""
     distribution, env = envs.build(
         envs.name_of(experiment.env),
         experiment.env,
         device=experiment.device,
-        threads=experiment.threads or None,
+        threads=threads_for(experiment, processes),
     )
     agent = agents.build(
         agents.name_of(experiment.agent),
@@ -92,6 +100,7 @@ def build(experiment: Experiment) -> Parts:
         experiment.agent,
         seed=experiment.seed,
         device=experiment.device,
+        processes=processes,
     )
     return Parts(distribution, env, agent)
 

@@ -1,5 +1,6 @@
 """The inner loop that gradient-based meta-learners share: a policy-gradient step for each task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,6 +49,26 @@ class Lesson(NamedTuple):
     """[K, E, T], standardised within each task."""
     mask: Tensor
     """[K, E, T] bool."""
+
+    def take(self, rows: slice | Tensor) -> "Lesson":
+        """Return that of some of the tasks."""
+        return Lesson(*(field[rows] for field in self))
+
+
+class Rounds(NamedTuple):
+    """What K tasks adapt to, and what the adapted policies are judged on."""
+
+    lessons: Sequence[Lesson]
+    """One for each adaptation."""
+    last: Lesson
+    """Of the round after the last adaptation."""
+    weights: Tensor
+    """[K, E, T] of each sample of that round in means over tasks and steps; they sum to 1."""
+
+    def take(self, rows: slice | Tensor) -> "Rounds":
+        """Return those of some of the tasks, with the weights that these had."""
+        lessons = [lesson.take(rows) for lesson in self.lessons]
+        return Rounds(lessons, self.last.take(rows), self.weights[rows])
 
 
 def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from metarl import mlp_adaptation, trees, trust_region
-from metarl.adaptation import InnerConfig, Lesson, adapt_stacked, begin_stacked
+from metarl.adaptation import InnerConfig, Lesson, Rounds, adapt_stacked, begin_stacked
 from metarl.checks import Allowed, check_fields
 from metarl.distributions import Distribution
 from metarl.parallel import map_threads
 from metarl.policies import MlpPolicy, Policy, distribution_at, stacked_distribution
+from metarl.processes import ALONE, Processes
 from metarl.trust_region import Linearisation
 from metarl.types import Adapted, Params
 
@@ -69,7 +70,7 @@ def adapt(
 
     def adapt_block(rows: slice) -> Adapted:
         mine = {name: leaf[rows] for name, leaf in adapted.items()}
-        return _adapt_block(policy, mine, _rows(lesson, rows), config)
+        return _adapt_block(policy, mine, lesson.take(rows), config)
 
     parts = _map_blocks(adapt_block, blocks.cut(policy, lesson), lesson)
     return {name: torch.cat([part[name] for part in parts]) for name in adapted}
@@ -81,41 +82,44 @@ class AfterAdaptation:
     Args:
         policy: whose weights are adapted.
         like: the names and shapes of these weights.
-        rounds: one lesson for each adaptation, and that whose observations the result meets.
-        weights: [K, E, T] of each sample of that last one in the mean KL.
+        rounds: what they adapt to, and what the result meets.
         config: of the adaptation.
         blocks: how the tasks are cut.
+        processes: those that share the tasks; the K here are this one's.
     """
 
     def __init__(
         self,
         policy: Policy,
         like: Params,
-        rounds: tuple[Sequence[Lesson], Lesson],
-        weights: Tensor,
+        rounds: Rounds,
         config: InnerConfig,
         blocks: Blocks = DEFAULT_BLOCKS,
+        processes: Processes = ALONE,
     ) -> None:
         self._policy, self._like, self._config = policy, like, config
-        self._lessons, self._last = rounds
-        self._weights = weights
-        self._blocks = blocks
-        self._cuts = blocks.cut(policy, self._last)
+        self._rounds = rounds
+        self._blocks, self._processes = blocks, processes
+        self._cuts = blocks.cut(policy, rounds.last)
 
     def on_fraction(self, fraction: float) -> "AfterAdaptation":
         """Return the same of a share of the tasks, evenly spread, that stands for all of them."""
-        num_tasks = len(self._weights)
-        chosen = [k for k in range(num_tasks) if int((k + 1) * fraction) > int(k * fraction)]
-        rows = torch.tensor(chosen or [0], device=self._weights.device)
-        lessons, last = [_rows(lesson, rows) for lesson in self._lessons], _rows(self._last, rows)
-        weights = self._weights[rows]
+        weights = self._rounds.weights
+        first, num_tasks = self._processes.place(len(weights))
+        chosen = [k for k in range(num_tasks) if int((k + 1) * fraction) > int(k * fraction)] or [0]
+        mine = [k - first for k in chosen if 0 <= k - first < len(weights)]
+        # A process without any of them goes along with a task that counts for nothing.
+        part = self._rounds.take(torch.tensor(mine or [0], device=weights.device))
+        part_weights = part.weights * bool(mine)
+        sums = [leaf.sum(dtype=torch.float64) for leaf in (weights, part_weights)]
+        of_all, of_part = self._processes.total(torch.stack(sums))
         return AfterAdaptation(
             self._policy,
             self._like,
-            (lessons, last),
-            weights * (self._weights.sum() / weights.sum()),
+            part._replace(weights=part_weights * (of_all / of_part).to(weights)),
             self._config,
             self._blocks,
+            self._processes,
         )
 
     def distribution(self, theta: Tensor) -> Distribution:
@@ -147,40 +151,39 @@ class AfterAdaptation:
         return Linearisation(joined, pull, lambda v: total(lambda block, _rows: block.fisher(v)))
 
     def _distribution_of(self, theta: Tensor, rows: slice) -> Distribution:
-        last = _rows(self._last, rows)
+        lessons, last, _ = self._rounds.take(rows)
         adapted = begin_stacked(trees.unflatten(theta, self._like), len(last.obs))
-        for lesson in self._lessons:
-            adapted = _adapt_block(self._policy, adapted, _rows(lesson, rows), self._config)
+        for lesson in lessons:
+            adapted = _adapt_block(self._policy, adapted, lesson, self._config)
         return distribution_at(self._policy, adapted, last.obs)
 
     def _linearise_block(self, theta: Tensor, rows: slice) -> Linearisation:
-        lessons, last = [_rows(lesson, rows) for lesson in self._lessons], _rows(self._last, rows)
-        policy, weights = self._policy, self._weights[rows]
+        policy, rounds = self._policy, self._rounds.take(rows)
         if isinstance(policy, MlpPolicy):
             params = trees.unflatten(theta, self._like)
-            return mlp_adaptation.linearise(policy, params, (lessons, last), weights, self._config)
+            return mlp_adaptation.linearise(policy, params, rounds, self._config)
 
         def after(theta: Tensor) -> Distribution:
-            adapted = begin_stacked(trees.unflatten(theta, self._like), len(last.obs))
-            for lesson in lessons:
+            adapted = begin_stacked(trees.unflatten(theta, self._like), len(rounds.weights))
+            for lesson in rounds.lessons:
                 adapted = adapt_stacked(policy, adapted, lesson, self._config)
-            return stacked_distribution(policy, adapted, last.obs)
+            return stacked_distribution(policy, adapted, rounds.last.obs)
 
-        return trust_region.linearise(after, theta, weights)
+        return trust_region.linearise(after, theta, rounds.weights)
 
     def _bytes_of(self, rows: slice) -> int:
         """Estimate what the linearisation of a block remembers, from above."""
-        samples = self._last.mask[rows].numel() * self._last.log_prob.element_size()
-        # In closed form: three numbers for each unit and adaptation, one at the last round, and
-        # about 16 for each sample's and each output's own graph. Automatic differentiation keeps
-        # more.
-        units = _units(self._policy, self._last)
-        per_sample = sum(units) * (3 * len(self._lessons) + 1)
-        per_sample += 16 * (1 + units[-1]) * (len(self._lessons) + 1)
-        return samples * per_sample * (1 if isinstance(self._policy, MlpPolicy) else 8)
+        lessons, last, _ = self._rounds
+        samples = last.mask[rows].numel() * last.log_prob.element_size()
+        # In closed form: three numbers for each unit and adaptation, one at the last round, and a
+        # few for each sample and output. Automatic differentiation keeps more.
+        units = _units(self._policy, last)
+        per_sample = sum(units) * (3 * len(lessons) + 1)
+        per_sample += 4 * (1 + units[-1]) * (len(lessons) + 1)
+        return samples * per_sample * (1 if isinstance(self._policy, MlpPolicy) else 16)
 
     def _map(self, work: Callable[[slice], _ResultT], cuts: list[slice]) -> list[_ResultT]:
-        return _map_blocks(work, cuts, self._last)
+        return _map_blocks(work, cuts, self._rounds.last)
 
 
 def _adapt_block(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
@@ -195,10 +198,6 @@ def _units(policy: Policy, lesson: Lesson) -> tuple[int, ...]:
     if isinstance(policy, MlpPolicy):
         return policy.layer_sizes
     return lesson.obs.shape[-1], lesson.action[0, 0, 0].numel()
-
-
-def _rows(lesson: Lesson, rows: slice | Tensor) -> Lesson:
-    return Lesson(*(field[rows] for field in lesson))
 
 
 def _join(parts: Sequence[Distribution]) -> Distribution:

@@ -10,7 +10,6 @@ Everything here is for a block of tasks whose activations fit in memory, with sh
 rounding; tests hold the two against each other.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +20,7 @@ from metarl.adaptation import (
     NUM_ADAPTATIONS,
     InnerConfig,
     Lesson,
+    Rounds,
     begin_stacked,
     step_sizes,
 )
@@ -123,22 +123,17 @@ def _inner(distribution: Distribution, lesson: Lesson, objective: Objective) -> 
 
 
 def linearise(
-    policy: MlpPolicy,
-    params: Params,
-    rounds: tuple[Sequence[Lesson], Lesson],
-    weights: Tensor,
-    config: InnerConfig,
+    policy: MlpPolicy, params: Params, rounds: Rounds, config: InnerConfig
 ) -> Linearisation:
     """Linearise what theta does to the distributions of a block of tasks after adaptation.
 
     Args:
         policy: whose weights are adapted.
         params: theta, for all tasks.
-        rounds: one lesson for each adaptation, and that whose observations the result meets.
-        weights: [K, E, T] of each sample of that last one in the mean KL.
+        rounds: what the tasks adapt to, and what the result meets.
         config: of the adaptation.
     """
-    (lessons, last), activation = rounds, policy.config.activation
+    (lessons, last, weights), activation = rounds, policy.config.activation
     adapted, chain = begin_stacked(params, len(last.obs)), []
     for lesson in lessons:
         adapted, step = _adapt(policy, adapted, lesson, config, twice=not config.first_order)
@@ -152,7 +147,7 @@ def linearise(
         direction = mlp_derivatives.backward(adapted, values, output, activation).gradient | head
         for step in reversed(chain):
             direction = transport(policy, step, direction)
-        return trees.flatten({name: direction[name].sum(0) for name in params})
+        return trees.flatten(trees.sum_over_tasks({name: direction[name] for name in params}))
 
     def fisher(v: Tensor) -> Tensor:
         direction = trees.stack(trees.unflatten(v, params), len(last.obs))

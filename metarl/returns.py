@@ -53,9 +53,10 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 def weighted_sum(x: Tensor, weights: Tensor) -> Tensor:
     """Sum x [K, ...] under weights [K, ...], task by task and then over tasks.
 
-    A sum of all at once would be split over torch's threads and depend on their number.
+    A sum of all at once would be split over torch's threads and depend on their number; one over
+    tasks in less than float64 would depend on how they are split over processes.
     """
-    return (x * weights).flatten(1).sum(1).sum()
+    return (x * weights).flatten(1).sum(1).sum(dtype=torch.float64)
 
 
 def standardise(x: Tensor, mask: Tensor) -> Tensor:

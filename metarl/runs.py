@@ -151,8 +151,12 @@ class RunFolder:
         self._lock = os.fdopen(lock, "r+b")
 
     @classmethod
-    def open(cls, path: Path, config: Config, free: Collection[str]) -> Self:
+    def open(
+        cls, path: Path, config: Config, free: Collection[str], facts: Config | None = None
+    ) -> Self:
         """Start a run in ``path``, or go on with the one that is there.
+
+        ``facts`` about this sitting go into ``system.json`` beside those of the machine.
 
         Keys in ``free`` may differ from those on disk, which then follow: ``config.yaml`` says what
         was asked for last, and a ``DONE`` for something else is taken away.
@@ -174,7 +178,7 @@ class RunFolder:
             raise StorageError(path, 0, error) from error
         run = cls(path, lock)
         try:
-            run._settle(asked, free)
+            run._settle(asked, free, facts or {})
         except BaseException:
             run.close()
             raise
@@ -202,7 +206,7 @@ class RunFolder:
             self._lock.truncate(0)
             self._lock.close()
 
-    def _settle(self, asked: Config, free: Collection[str]) -> None:
+    def _settle(self, asked: Config, free: Collection[str], facts: Config) -> None:
         """Bring the folder up to what is asked for, now that nobody else can."""
         there = _compare(self.path, asked, free)
         if there != asked:
@@ -210,7 +214,7 @@ class RunFolder:
             write_bytes_atomic(self.path / _CONFIG, yaml.safe_dump(asked, sort_keys=False).encode())
         system = self.path / _SYSTEM
         earlier = json.loads(system.read_text())["sittings"] if system.exists() else []
-        write_json(system, {"sittings": [*earlier, system_facts()]})
+        write_json(system, {"sittings": [*earlier, system_facts() | facts]})
 
 
 def _compare(path: Path, asked: Config, free: Collection[str]) -> Config | None:

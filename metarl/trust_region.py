@@ -90,7 +90,10 @@ class Linearisation(NamedTuple):
     pull: Callable[[Distribution], Tensor]
     """u -> J^T u: a cotangent of the distribution's parameters to a vector [P]."""
     fisher: Callable[[Tensor], Tensor]
-    """v -> J^T F J v, both [P], with the samples weighted as the constraint weights them."""
+    """v -> J^T F J v, both [P], with the samples weighted as the constraint weights them.
+
+    Sums over tasks may come in float64, in which they do not show how the tasks were split.
+    """
 
 
 class AdaptedPolicies(Protocol):
@@ -199,12 +202,12 @@ def _natural_gradient(
     with torch.enable_grad():
         value = surrogate(type(old)(*leaves))
         slopes = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-    gradient = total(pull(type(old)(*slopes)))
+    gradient = total(pull(type(old)(*slopes))).to(theta)
     if config.curvature_fraction < 1.0:
         del pull, fisher  # what they remember makes room for that of the share
         fisher = policies.on_fraction(config.curvature_fraction).linearise(theta).fisher
     solution = conjugate_gradient(
-        lambda v: total(fisher(v)) + config.cg_damping * v, gradient, config.cg_iterations
+        lambda v: total(fisher(v)).to(v) + config.cg_damping * v, gradient, config.cg_iterations
     )
     step = torch.sqrt(2.0 * config.max_kl / solution.curvature) * solution.x
     metrics = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl import agents, envs, trees
-from metarl.adaptation import AdvantageConfig, InnerConfig, Lesson, prepare
+from metarl.adaptation import AdvantageConfig, InnerConfig, Lesson, Rounds, prepare
 from metarl.cuda_graphs import Replayed
 from metarl.meta_gradient import AfterAdaptation
 from metarl.policies import PolicyConfig, build_policy
@@ -65,7 +65,7 @@ def test_the_products_of_a_meta_update_stay_on_their_device(env_name: str) -> No
     batch = on_meta(env_name, agent, distribution.sample(TASKS, streams), streams)
     lesson: Lesson = prepare(batch, AdvantageConfig())
     policies = AfterAdaptation(
-        agent.policy, agent.params, ([lesson], lesson), lesson.mask / 7.0, InnerConfig()
+        agent.policy, agent.params, Rounds([lesson], lesson, lesson.mask / 7.0), InnerConfig()
     )
     theta = trees.flatten(agent.params)
     distribution_, pull, fisher = policies.linearise(theta)

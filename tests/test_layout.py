@@ -25,6 +25,7 @@ CORE = (
         "runs",
         "parallel",
         "cuda_graphs",
+        "processes",
     ),
     ("networks", "objectives", "trust_region", "baselines", "sampler", "optimizers"),
     ("mlp_derivatives",),

@@ -13,6 +13,7 @@ from metarl.adaptation import (
     NUM_ADAPTATIONS,
     InnerConfig,
     Lesson,
+    Rounds,
     adapt_stacked,
     begin_stacked,
 )
@@ -83,7 +84,9 @@ class Setting:
         rows = list(range(len(self.weights))) if rows is None else rows
         *lessons, last = [Lesson(*(field[rows] for field in each)) for each in self.lessons]
         weights = SHARE * mean_weights(last.mask)
-        return AfterAdaptation(self.policy, self.params, (lessons, last), weights, CONFIG, blocks)
+        return AfterAdaptation(
+            self.policy, self.params, Rounds(lessons, last, weights), CONFIG, blocks
+        )
 
     def plain(self) -> Linearisation:
         def after(theta: Tensor) -> Distribution:

@@ -18,15 +18,15 @@ def test_flat_and_back() -> None:
     assert all(torch.equal(back[name], PARAMS[name]) for name in PARAMS)
 
 
-def test_stack_and_mean() -> None:
+def test_stack_and_sum() -> None:
     stacked = trees.stack(PARAMS, 3)
     assert stacked["w"].shape == (3, 2, 3)
     spread = {
         name: leaf + torch.tensor([-1.0, 0.0, 1.0]).view(3, *[1] * (leaf.dim() - 1))
         for name, leaf in stacked.items()
     }
-    mean = trees.mean_over_tasks(spread)
-    assert all(torch.equal(mean[name], PARAMS[name]) for name in PARAMS)
+    total = trees.sum_over_tasks(spread)
+    assert all(torch.equal(total[name], 3 * PARAMS[name]) for name in PARAMS)
 
 
 def test_dot_beyond_one_piece() -> None:
