@@ -60,6 +60,6 @@ def preset_argument(command: str, arguments: Sequence[str]) -> tuple[Experiment,
     return preset(arguments[0]), list(arguments[1:])
 
 
-def plain_console(*, stderr: bool = False) -> Console:
+def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console that prints what it is given: paths may look like markup."""
-    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True, quiet=quiet)

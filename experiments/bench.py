@@ -4,6 +4,7 @@ import importlib.util
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -11,9 +12,11 @@ from rich.console import Console
 from metarl.checks import COUNT, COUNT_OR_ZERO, InputError, check_fields, unknown
 from metarl.envs.physics import default_threads
 from metarl.experiments.bench_compare import FORMAT, compare, read_benchmark, refuse_other_work
-from metarl.experiments.bench_phases import PHASES, PhaseName
-from metarl.experiments.experiment import Experiment, to_dict
+from metarl.experiments.bench_phases import PHASES, PhaseName, bench_iteration
+from metarl.experiments.experiment import Experiment, threads_for, to_dict
+from metarl.experiments.group import claim_machine
 from metarl.experiments.measure import Figures, as_json, hardware, peak_memory
+from metarl.processes import ALONE, Processes
 from metarl.runs import Config, system_facts
 
 _PEER_PACKAGES = ("stable_baselines3", "gymnasium", "imageio")
@@ -45,19 +48,30 @@ class BenchRequest:
         )
 
 
-def bench(experiment: Experiment, request: BenchRequest, console: Console) -> Config:
+def bench(
+    experiment: Experiment,
+    request: BenchRequest,
+    console: Console,
+    processes: Processes = ALONE,
+) -> Config:
     """Measure an experiment; return what ``--json`` prints.
 
     Args:
         experiment: what to measure.
         request: which phases, how often.
         console: told which phase is being measured.
+        processes: those that share the tasks; several of them measure whole iterations alone.
 
     Raises:
         InputError: a file or a package that the request needs is not as it should be; nothing has
             been measured then.
     """
-    config = to_dict(experiment)
+    config, work = to_dict(experiment), dict(PHASES)
+    if processes.size > 1:
+        if request.phases != ("iteration",) or request.peers:
+            raise InputError(["several processes measure nothing but --phases iteration"])
+        claim_machine(experiment, processes)
+        work["iteration"] = partial(bench_iteration, processes=processes)
     if request.peers:
         refuse_missing_packages(_PEER_PACKAGES)
     earlier = None if request.compare is None else read_benchmark(request.compare)
@@ -66,7 +80,7 @@ def bench(experiment: Experiment, request: BenchRequest, console: Console) -> Co
     phases: dict[str, Figures] = {}
     for name in [known for known in PHASES if known in request.phases]:
         console.print(f"measuring {name} ...")
-        phases[name] = PHASES[name](experiment, request.rounds)
+        phases[name] = work[name](experiment, request.rounds)
     memory = peak_memory(experiment.device)
     result: Config = {
         "format": FORMAT,
@@ -75,7 +89,8 @@ def bench(experiment: Experiment, request: BenchRequest, console: Console) -> Co
         "rounds": request.rounds,
         "phases": {name: as_json(figures) for name, figures in phases.items()},
         "memory": as_json(memory),
-        "physics_threads": experiment.threads or default_threads(),
+        "processes": processes.size,
+        "physics_threads": threads_for(experiment, processes),
         "system": system_facts() | hardware(),
     }
     if request.peers:

@@ -25,6 +25,7 @@ from metarl.experiments.measure import (
     ratios,
     seconds,
 )
+from metarl.processes import ALONE, Processes
 from metarl.protocols import Algorithm, VectorTaskEnv
 from metarl.sampler import action_noise, adaptation_rounds, collect
 from metarl.seeding import Streams
@@ -149,14 +150,14 @@ def bench_update(experiment: Experiment, rounds: int) -> Figures:
     return {"meta_update": figure(SECONDS, in_turn({"update": update}, rounds)["update"])}
 
 
-def bench_iteration(experiment: Experiment, rounds: int) -> Figures:
+def bench_iteration(experiment: Experiment, rounds: int, processes: Processes = ALONE) -> Figures:
     """Time whole meta-iterations as training runs them, and find which share goes where.
 
     "stepping" is all that is neither acting, adaptation nor update: the environment, and the rest
     of the sampler; where the sampler acts and steps at the same time, the part that acting does not
     hide.
     """
-    parts = build(experiment)
+    parts = build(experiment, processes)
     observed = TimedAgent(parts.agent, experiment.device)
     trials = {"observed": _iterations(experiment, parts, observed, observed.take_seconds)}
     if experiment.device == "cuda":

@@ -182,11 +182,14 @@ def bench_command(arguments: Sequence[str]) -> int:
         return _bench_gpu(arguments[1:])
     if arguments[:1] == ["scaling"]:
         return _bench_scaling(arguments[1:])
-    experiment, flags = preset_argument("bench", arguments)
-    default = BenchArgs(experiment=experiment)
-    args = parse(BenchArgs, flags, f"bench {experiment.preset}", default)
-    result = bench(args.experiment, args, plain_console(stderr=True))
-    return _deliver(result, args, print_benchmark)
+    with connect() as processes:
+        with as_one(processes):
+            experiment, flags = preset_argument("bench", arguments)
+            default = BenchArgs(experiment=experiment)
+            args = parse(BenchArgs, flags, f"bench {experiment.preset}", default)
+        notes = plain_console(stderr=True, quiet=not processes.leads)
+        result = bench(args.experiment, args, notes, processes)
+        return _deliver(result, args, print_benchmark) if processes.leads else 0
 
 
 def _bench_gpu(flags: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from metarl.envs.physics import default_threads
+from metarl.processes import processes_of
 from metarl.protocols import Algorithm
 from metarl.types import Acted, Adapted, Metrics, Trajectories
 
@@ -99,6 +100,7 @@ class TimedAgent:
 
     def __init__(self, agent: Algorithm, device: str) -> None:
         self._agent, self._device = agent, device
+        self.processes = processes_of(agent)
         self._seconds: dict[str, float] = {}
 
     def take_seconds(self) -> dict[str, float]:
