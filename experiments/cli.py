@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +40,12 @@ from metarl.experiments.group import as_one
 from metarl.experiments.presets import PRESETS
 from metarl.experiments.progress import DriftError
 from metarl.experiments.train import train
-from metarl.processes import PeerLostError, connect
+from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
 _USER_MISTAKE = 2
+_PEER_LOST = 75
 _STATUSES: Mapping[type[Exception], int] = {
     InputError: _USER_MISTAKE,
     CheckpointError: _USER_MISTAKE,
@@ -52,7 +54,6 @@ _STATUSES: Mapping[type[Exception], int] = {
     OSError: 74,
     FloatingPointError: 1,
     DriftError: 1,
-    PeerLostError: 75,
 }
 """Errors that end a command with their message alone, and its exit status."""
 
@@ -146,10 +147,15 @@ def list_command(arguments: Sequence[str]) -> int:
 def train_command(arguments: Sequence[str]) -> int:
     """Run ``metarl train PRESET [flags]``, in one process or as one of those of torchrun."""
     with connect() as processes:
-        with as_one(processes):
-            experiment, flags = preset_argument("train", arguments)
-            args = parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
-        return train(args.experiment, args.out, plain_console(stderr=True), processes)
+        # An error is told before the group is left: the others' end may be the end of this one.
+        return _status_of(lambda: _train(arguments, processes))
+
+
+def _train(arguments: Sequence[str], processes: Processes) -> int:
+    with as_one(processes):
+        experiment, flags = preset_argument("train", arguments)
+        args = parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
+    return train(args.experiment, args.out, plain_console(stderr=True), processes)
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
@@ -256,8 +262,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         return _complain([unknown("command", name, COMMANDS)], _USER_MISTAKE)
+    return _status_of(lambda: COMMANDS[name].run(rest))
+
+
+def _status_of(work: Callable[[], int]) -> int:
+    """Return what ``work`` returns, or the status of the error that it ends with, and tell it."""
     try:
-        return COMMANDS[name].run(rest)
+        return work()
+    except PeerLostError as error:
+        _complain([str(error)], _PEER_LOST)
+        # torchrun's report is about the first to end: that should be the one that failed.
+        time.sleep(1.0)
+        return _PEER_LOST
     except tuple(_STATUSES) as error:
         status = next(code for kind, code in _STATUSES.items() if isinstance(error, kind))
         return _complain(str(error).splitlines(), status)

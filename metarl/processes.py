@@ -11,14 +11,17 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from metarl.checks import Allowed, InputError
+
+if TYPE_CHECKING:
+    # Some builds of torch, such as those for small boards, have nothing of this at run time.
+    from torch.distributed.distributed_c10d import Store
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others in one exchange, before it takes them for lost."""
@@ -191,6 +194,8 @@ def connect(environment: Mapping[str, str] = os.environ) -> Processes:
     """
     if not any(name in environment for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")):
         return ALONE
+    if not dist.is_available():
+        raise InputError(["this build of torch knows no other processes: unset RANK, WORLD_SIZE"])
     place = _read(environment)
     _, size, local_rank, _ = place
     gpus = torch.cuda.device_count()
@@ -210,7 +215,7 @@ def connect(environment: Mapping[str, str] = os.environ) -> Processes:
     return group
 
 
-def _store(environment: Mapping[str, str], rank: int) -> Store:
+def _store(environment: Mapping[str, str], rank: int) -> "Store":
     """Return the store at which the processes leave their addresses: torchrun's, or the first's."""
     hosted = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store: Store = dist.TCPStore(  # type: ignore[attr-defined]
@@ -223,7 +228,7 @@ def _store(environment: Mapping[str, str], rank: int) -> Store:
     return store
 
 
-def _meet(store: Store, group: Processes) -> Store:
+def _meet(store: "Store", group: Processes) -> "Store":
     """Return a part of the store that only the processes of this very start share.
 
     After a restart torchrun's store still holds the addresses of the dead, and no number of the
@@ -235,7 +240,7 @@ def _meet(store: Store, group: Processes) -> Store:
         store.set(f"metarl/hello/{group.rank}", mine)
         start = store.get(f"metarl/welcome/{mine}").decode()
         store.set(f"metarl/{start}/{group.rank}", "here")
-        return PrefixStore(start, store)
+        return dist.PrefixStore(start, store)  # type: ignore[attr-defined]
     waiting = set(range(1, group.size))
     deadline = time.monotonic() + TIMEOUT.total_seconds()
     while waiting:
@@ -247,7 +252,7 @@ def _meet(store: Store, group: Processes) -> Store:
         if time.monotonic() > deadline:
             raise dist.DistStoreError(f"processes {sorted(waiting)} did not come")
         time.sleep(0.01)
-    return PrefixStore(mine, store)
+    return dist.PrefixStore(mine, store)  # type: ignore[attr-defined]
 
 
 def _read(environment: Mapping[str, str]) -> tuple[int, int, int, int]:

@@ -4,10 +4,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,8 +20,9 @@ from metarl.experiments.cli import main
 from metarl.logger import read_metrics
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+NODES = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
 COMMAND = ["train", "maml-trpo/bandit", "--tasks-per-update", "7", "--checkpoint-every", "4"]
-BEGUN, ENDED = 3, 40
+BEGUN, ENDED = 3, 30
 Start: TypeAlias = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -29,12 +31,14 @@ def start() -> Iterator[Start]:
     """Start the command under torchrun; what still runs when the test ends is ended."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(out: Path, *flags: str, restarts: int = 0) -> "subprocess.Popen[str]":
-        command = [*TORCHRUN, "--max-restarts", str(restarts), "-m", "metarl.experiments"]
+    def run(
+        out: Path, *flags: str, restarts: int = 0, launcher: Sequence[str] = TORCHRUN
+    ) -> "subprocess.Popen[str]":
+        command = [*launcher, "--max-restarts", str(restarts), "-m", "metarl.experiments"]
         command += [*COMMAND, "--out", str(out), *flags]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         # Into files, not pipes: a child left behind would keep a pipe open.
-        with (out.parent / f"{out.name}.err").open("w") as said:
+        with (out.parent / f"{out.name}.err").open("a") as said:
             process = subprocess.Popen(command, stderr=said, text=True, env=environment)
         started.append(process)
         return process
@@ -69,11 +73,20 @@ def children(parent: int) -> list[int]:
     return [int(pid) for pid, ppid in pairs if int(ppid) == parent]
 
 
+def leader(out: Path) -> int:
+    """Return the process that holds the run folder."""
+    return int(json.loads((out / "lock").read_text())["pid"])
+
+
 def second_process(torchrun: "subprocess.Popen[str]", out: Path) -> int:
     """Return the process that does not hold the run folder."""
-    leader = json.loads((out / "lock").read_text())["pid"]
-    (other,) = [pid for pid in children(torchrun.pid) if pid != leader]
+    (other,) = [pid for pid in children(torchrun.pid) if pid != leader(out)]
     return other
+
+
+def still_running(out: Path) -> bool:
+    listing = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, check=True)
+    return str(out) in listing.stdout.decode()
 
 
 def weights(out: Path, iteration: int) -> dict[str, torch.Tensor]:
@@ -132,8 +145,7 @@ def test_a_signal_to_one_process_stops_both_and_saves(
     assert text.count("stopped by signal 15 after meta-iteration") == 1
     assert "143" in text  # torchrun's report of the exit status
     assert max(path.name for path in (out / "checkpoints").iterdir()) == f"{rows(out):06d}"
-    listing = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, check=True)
-    assert str(out) not in listing.stdout.decode()
+    assert not still_running(out)
 
 
 def test_a_mistake_is_said_once_and_ends_both(tmp_path: Path, start: Start) -> None:
@@ -144,3 +156,70 @@ def test_a_mistake_is_said_once_and_ends_both(tmp_path: Path, start: Start) -> N
     text = (tmp_path / "run.err").read_text()
     assert "exitcode  : 2" in text
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_the_first_process_may_be_killed_too(begun: Path, tmp_path: Path, start: Start) -> None:
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    for out in (calm, killed):
+        shutil.copytree(begun, out)
+    assert start(calm, "--iterations", str(ENDED)).wait(timeout=120) == 0
+    for repeat in range(3):
+        last = ENDED + 20 * repeat
+        torchrun = start(killed, "--iterations", str(last), restarts=1)
+        wait_for_rows(torchrun, killed, last - 15)
+        os.kill(leader(killed), signal.SIGKILL)
+        assert torchrun.wait(timeout=120) == 0
+        if repeat == 0:
+            for name, leaf in weights(calm, ENDED).items():
+                assert torch.equal(leaf, weights(killed, ENDED)[name]), name
+    assert sittings(killed) == [1, *[2] * 6]
+
+
+@pytest.mark.slow
+def test_a_failing_disk_ends_both(begun: Path, tmp_path: Path, start: Start) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(begun, out)
+    torchrun = start(out, "--iterations", "1000000")
+    wait_for_rows(torchrun, out, BEGUN + 3)
+    (out / "checkpoints").rename(out / "away")
+    (out / "checkpoints").write_text("no folder")
+    assert torchrun.wait(timeout=60) != 0
+    assert any("cannot write" in line for line in said(out))
+    assert "exitcode  : 74" in (tmp_path / "run.err").read_text()
+    assert not still_running(out)
+
+
+@pytest.mark.slow
+def test_without_torchrun_nobody_is_left(begun: Path, tmp_path: Path, start: Start) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(begun, out)
+    torchrun = start(out, "--iterations", "1000000", "--checkpoint-every", "0")
+    wait_for_rows(torchrun, out, BEGUN + 3)
+    torchrun.kill()
+    torchrun.wait()
+    deadline = time.monotonic() + 30
+    while still_running(out):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert max(path.name for path in (out / "checkpoints").iterdir()) == f"{rows(out):06d}"
+
+
+@pytest.mark.slow
+def test_two_launchers_as_on_two_machines(begun: Path, tmp_path: Path, start: Start) -> None:
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    for out in (calm, killed):
+        shutil.copytree(begun, out)
+    assert start(calm, "--iterations", str(ENDED)).wait(timeout=120) == 0
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    launcher = [*NODES, "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}"]
+    flags = ("--iterations", str(ENDED))
+    pair = [start(killed, *flags, restarts=2, launcher=launcher) for _ in range(2)]
+    wait_for_rows(pair[0], killed, BEGUN + 7)
+    (other,) = [pid for node in pair for pid in children(node.pid) if pid != leader(killed)]
+    os.kill(other, signal.SIGKILL)
+    assert [node.wait(timeout=200) for node in pair] == [0, 0]
+    for name, leaf in weights(calm, ENDED).items():
+        assert torch.equal(leaf, weights(killed, ENDED)[name]), name
