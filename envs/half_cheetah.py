@@ -195,11 +195,18 @@ class HalfCheetah:
         Raises:
             ValueError: the actions have another shape.
         """
-        self.start_step(action, running)
-        return self.finish_step()
+        return self._result(self.physics.step(self._control(action, running)))
 
     def start_step(self, action: Tensor, running: Tensor) -> None:
-        """Begin ``step``, on threads of the physics."""
+        """Begin ``step``, and return at once."""
+        self.physics.start_step(self._control(action, running))
+
+    def finish_step(self) -> Step:
+        """Wait for the step that was begun."""
+        return self._result(self.physics.finish_step())
+
+    def _control(self, action: Tensor, running: Tensor) -> NDArray[np.int64] | None:
+        """Set the motors; return the copies to step, None for all."""
         expected = (*self._shape, _NUM_ACTUATORS)
         if action.shape != expected:
             raise ValueError(f"{self.spec.name}: action is {tuple(action.shape)}, not {expected}")
@@ -208,12 +215,11 @@ class HalfCheetah:
         np.clip(physics.ctrl, -1.0, 1.0, out=physics.ctrl)
         self._before = physics.qpos[:, 0].copy()
         rows = to_host(running.flatten())
-        physics.start_step(None if rows.all() else rows.nonzero()[0])
+        return None if rows.all() else rows.nonzero()[0]
 
-    def finish_step(self) -> Step:
-        """Wait for the step that was begun."""
+    def _result(self, faulty: NDArray[np.bool_]) -> Step:
+        """Read what the step led to."""
         physics = self.physics
-        faulty = physics.finish_step()
         speed = (physics.qpos[:, 0] - self._before) / physics.dt
         effort = np.einsum("na,na->n", physics.ctrl, physics.ctrl)
         reward = self._progress(speed) - _CONTROL_COST * effort

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -41,11 +41,14 @@ def collect(
     rounds = [
         _round(
             lane,
-            tasks.take(slice(start, end)),
             agent,
-            {name: leaf[start:end] for name, leaf in adapted.items()},
-            episodes,
-            streams.from_task(start),
+            _Share(
+                tasks.take(slice(start, end)),
+                {name: leaf[start:end] for name, leaf in adapted.items()},
+                episodes,
+                streams.from_task(start),
+            ),
+            pauses=len(lanes) > 1,
         )
         for lane, (start, end) in zip(lanes, itertools.pairwise(starts), strict=True)
     ]
@@ -59,8 +62,17 @@ def collect(
     return batch, {name: _join([after[name] for _, after in parts]) for name in parts[0][1]}
 
 
+class _Share(NamedTuple):
+    """What one environment's part of a round is about."""
+
+    tasks: Tasks
+    adapted: Adapted
+    episodes: int
+    streams: Streams
+
+
 _Round: TypeAlias = Generator[None, None, tuple[Trajectories, Adapted]]
-"""A round under way: it pauses whenever its environment steps on threads of its own."""
+"""A round under way: where others run beside it, it pauses while its environment steps."""
 
 
 def _lanes(env: VectorTaskEnv, num_tasks: int) -> Sequence[VectorTaskEnv]:
@@ -82,14 +94,8 @@ def _in_turn(rounds: Sequence[_Round]) -> list[tuple[Trajectories, Adapted]]:
     return [results[lane] for lane in range(len(rounds))]
 
 
-def _round(
-    env: VectorTaskEnv,
-    tasks: Tasks,
-    agent: Algorithm,
-    adapted: Adapted,
-    episodes: int,
-    streams: Streams,
-) -> _Round:
+def _round(env: VectorTaskEnv, agent: Algorithm, share: _Share, *, pauses: bool) -> _Round:
+    tasks, adapted, episodes, streams = share
     spec, num_tasks = env.spec, len(tasks.task_id)
     obs = env.reset(tasks, episodes, streams.at("env"))
     noise = action_noise(spec, num_tasks, episodes, streams).to(obs.device)
@@ -101,7 +107,7 @@ def _round(
     for time in range(spec.horizon):
         acted = agent.act(adapted, obs, noises[time])
         adapted = acted.adapted
-        if isinstance(env, HasLanes):
+        if pauses and isinstance(env, HasLanes):
             env.start_step(acted.action, running)
             yield
             step = env.finish_step()
