@@ -1,8 +1,8 @@
 """Adapting K tasks, and differentiating through it, block by block.
 
-A block is as many tasks as keep one layer's activations within a core's cache; blocks go to
-threads, and their results are summed in their own order, so no bit depends on the number of
-threads. What a block remembers for products with its Jacobian is kept as long as all of it fits
+A block is as many tasks as keep one layer's activations within the cores' caches. Blocks are worked
+on one after the other, each by all of torch's threads, and their results are summed in their own
+order. What a block remembers for products with its Jacobian is kept as long as all of it fits
 into ``Blocks.kept_bytes``; blocks beyond that are linearised anew for every product.
 
 Policies that are perceptrons take the closed form of ``metarl.mlp_adaptation``, all others that of
@@ -21,7 +21,7 @@ from metarl import mlp_adaptation, trees, trust_region
 from metarl.adaptation import InnerConfig, Lesson, Rounds, adapt_stacked, begin_stacked
 from metarl.checks import Allowed, check_fields
 from metarl.distributions import Distribution
-from metarl.parallel import map_threads
+from metarl.parallel import one_torch_thread
 from metarl.policies import MlpPolicy, Policy, distribution_at, stacked_distribution
 from metarl.processes import ALONE, Processes
 from metarl.trust_region import Linearisation
@@ -35,8 +35,8 @@ _WHOLE = Allowed(0, math.inf, "a whole number >= 0", whole=True)
 class Blocks:
     """How K tasks are cut into blocks, and what is remembered of them."""
 
-    cpu_floats: int = 2**18
-    """Numbers in one layer's activations of a block: 1 MB, about a core's cache."""
+    cpu_floats: int = 2**19
+    """Numbers in one layer's activations of a block: 2 MB, about the cores' own caches."""
     cuda_floats: int = 2**28
     """The same on a GPU: 1 GB."""
     kept_bytes: int = 2 * 2**30
@@ -54,6 +54,8 @@ class Blocks:
 
 
 DEFAULT_BLOCKS = Blocks()
+_WORTH_THREADS = 2**17
+"""Numbers in one layer's activations of all tasks from which on threads gain something."""
 
 
 def adapt(
@@ -72,7 +74,7 @@ def adapt(
         mine = {name: leaf[rows] for name, leaf in adapted.items()}
         return _adapt_block(policy, mine, lesson.take(rows), config)
 
-    parts = _map_blocks(adapt_block, blocks.cut(policy, lesson), lesson)
+    parts = _map(adapt_block, blocks.cut(policy, lesson), policy, lesson)
     return {name: torch.cat([part[name] for part in parts]) for name in adapted}
 
 
@@ -183,7 +185,7 @@ class AfterAdaptation:
         return samples * per_sample * (1 if isinstance(self._policy, MlpPolicy) else 16)
 
     def _map(self, work: Callable[[slice], _ResultT], cuts: list[slice]) -> list[_ResultT]:
-        return _map_blocks(work, cuts, self._rounds.last)
+        return _map(work, cuts, self._policy, self._rounds.last)
 
 
 def _adapt_block(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
@@ -204,8 +206,10 @@ def _join(parts: Sequence[Distribution]) -> Distribution:
     return type(parts[0])(*(torch.cat(leaves) for leaves in zip(*parts, strict=True)))
 
 
-def _map_blocks(
-    work: Callable[[slice], _ResultT], pieces: list[slice], lesson: Lesson
+def _map(
+    work: Callable[[slice], _ResultT], cuts: list[slice], policy: Policy, lesson: Lesson
 ) -> list[_ResultT]:
-    threads = 1 if lesson.obs.is_cuda else torch.get_num_threads()
-    return map_threads(work, pieces, threads)
+    """Work on block after block; where all of them are small, on one thread."""
+    floats = lesson.mask.numel() * max(_units(policy, lesson))
+    with one_torch_thread(when=floats < _WORTH_THREADS):
+        return [work(rows) for rows in cuts]

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import nullcontext
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -55,7 +54,7 @@ def collect(
     # Where an environment steps on threads of its own, torch's would fight them for the cores; and
     # few copies make operations so short that threads within them only wait for one another.
     alone = env.threads > 1 or num_tasks * episodes < _COPIES_FOR_ALL_THREADS
-    with torch.no_grad(), one_torch_thread() if alone else nullcontext():
+    with torch.no_grad(), one_torch_thread(when=alone):
         parts = _in_turn(rounds)
     batch = Trajectories(*map(_join, zip(*(part for part, _ in parts), strict=True)))
     _refuse_non_finite(env.spec.name, batch)
