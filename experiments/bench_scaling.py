@@ -110,7 +110,8 @@ def read_cells(result: Config) -> list[Cell]:
 
 def panels_of(cells: Sequence[Cell]) -> dict[str, dict[str, list[float]]]:
     """Return what a figure shows: by quantity and layout, a value for each number of tasks."""
-    panels: dict[str, dict[str, list[float]]] = {"ms per task": {}, "env steps/s": {}, "MB": {}}
+    labels = ("ms per task", "env steps/s", "memory of the first process in MB")
+    panels: dict[str, dict[str, list[float]]] = {label: {} for label in labels}
     for cell in cells:
         name = f"{cell.processes} process{'es' * (cell.processes > 1)} x {cell.threads} thread(s)"
         values = (cell.ms_per_task, cell.env_steps_per_s.median, cell.memory_mb)

@@ -95,7 +95,7 @@ def learning_figure(
 def scaling_figure(
     path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[float]]], x: Sequence[float]
 ) -> None:
-    """Draw quantities against the number of tasks, on logarithmic axes, one panel each.
+    """Draw quantities against the number of tasks (a logarithmic axis), one panel each.
 
     Args:
         path: its suffix decides the format.
@@ -111,11 +111,12 @@ def scaling_figure(
         axes = figure.add_subplot(1, len(panels), place)
         _style(axes)
         axes.set_xscale("log")
-        axes.set_yscale("log")
         for number, (name, values) in enumerate(series.items()):
             colour = _SERIES[(number + 1) % len(_SERIES)]
             axes.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
-        axes.set_xticks(list(x), [f"{value:g}" for value in x], minor=False)
+        axes.set_xticks(list(x), [f"{value:g}" for value in x])
+        axes.set_xticks([], minor=True)
+        axes.set_ylim(bottom=0.0)
         axes.set_xlabel("tasks per meta-iteration")
         axes.set_ylabel(label)
         if place == 1:

@@ -102,16 +102,17 @@ def _round(env: VectorTaskEnv, agent: Algorithm, share: _Share, *, pauses: bool)
     noises = noise.transpose(0, 2).transpose(1, 2).contiguous()
     running = torch.ones(num_tasks, episodes, dtype=torch.bool, device=obs.device)
     faulty = torch.zeros_like(running)
+    lane = env if pauses and isinstance(env, HasLanes) else None
     seen, steps = [obs], []
     for time in range(spec.horizon):
         acted = agent.act(adapted, obs, noises[time])
         adapted = acted.adapted
-        if pauses and isinstance(env, HasLanes):
-            env.start_step(acted.action, running)
-            yield
-            step = env.finish_step()
-        else:
+        if lane is None:
             step = env.step(acted.action, running)
+        else:
+            lane.start_step(acted.action, running)
+            yield
+            step = lane.finish_step()
         failed = step.faulty & running
         valid = running & ~failed
         ended = step.terminated & valid
