@@ -146,18 +146,20 @@ class HalfCheetah:
         by_velocity = isinstance(config, HalfCheetahVelConfig)
         self._parameter = "velocity" if by_velocity else "direction"
         self._goal, self._before = np.zeros(1), np.zeros(1)
-        self._never = torch.zeros(1, 1, dtype=torch.bool)
 
     @cached_property
     def lanes(self) -> tuple["HalfCheetah", ...]:
-        """Two environments with half of the threads each; itself where these are few.
+        """Two environments that share the threads; none where these are few.
 
         On two threads, whose physics leaves no core for acting, two lanes gained nothing.
         """
         if self.threads < 4:
-            return (self,)
-        half = (self.threads + 1) // 2
-        return tuple(HalfCheetah(self.spec, self._config, self._device, half) for _ in range(2))
+            return ()
+        half = self.threads // 2
+        return tuple(
+            HalfCheetah(self.spec, self._config, self._device, threads)
+            for threads in (half, self.threads - half)
+        )
 
     def build_physics(self, num_copies: int) -> BatchPhysics:
         """Return the physics of N copies."""
@@ -183,7 +185,6 @@ class HalfCheetah:
         self.physics.reset(
             (0.2 * position - 0.1).reshape(num_copies, -1), (0.1 * velocity).reshape(num_copies, -1)
         )
-        self._never = torch.zeros(self._shape, dtype=torch.bool, device=self._device)
         goal = tasks.parameter[self._parameter].double().cpu().numpy()
         # One entry per copy, in the order of the copies.
         self._goal = np.repeat(goal, episodes)
@@ -198,11 +199,20 @@ class HalfCheetah:
         return self._result(self.physics.step(self._control(action, running)))
 
     def start_step(self, action: Tensor, running: Tensor) -> None:
-        """Begin ``step``, and return at once."""
+        """Begin ``step``, and return at once.
+
+        Raises:
+            ValueError: the actions have another shape.
+            RuntimeError: a step is under way.
+        """
         self.physics.start_step(self._control(action, running))
 
     def finish_step(self) -> Step:
-        """Wait for the step that was begun."""
+        """Wait for the step that was begun.
+
+        Raises:
+            RuntimeError: none was begun.
+        """
         return self._result(self.physics.finish_step())
 
     def _control(self, action: Tensor, running: Tensor) -> NDArray[np.int64] | None:
@@ -226,7 +236,7 @@ class HalfCheetah:
         return Step(
             obs=self._observe(),
             reward=self._tensor(reward.astype(np.float32)),
-            terminated=self._never,
+            terminated=torch.zeros(self._shape, dtype=torch.bool, device=self._device),
             faulty=self._tensor(faulty),
         )
 

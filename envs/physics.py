@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib import resources
 from typing import Protocol, runtime_checkable
 
@@ -86,7 +86,7 @@ class BatchPhysics:
         finite = np.isfinite(qpos).all(1) & np.isfinite(qvel).all(1)
         if not finite.all():
             raise ValueError(f"start of copy {np.argmin(finite)} is not finite")
-        self._wait()  # for a step that an interrupted caller left behind
+        self._wait()  # for a step that an interrupted caller left behind, whatever came of it
         with _quiet:
             self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
             self.qpos[:], self.qvel[:] = qpos, qvel
@@ -99,6 +99,7 @@ class BatchPhysics:
             [N] bool: copies that went non-finite in this step. MuJoCo has reset them: what their
             state says now has nothing to do with what they did.
         """
+        self._refuse_two_steps()
         self._advance(copies)
         return self._faulty()
 
@@ -106,7 +107,11 @@ class BatchPhysics:
         """Begin ``step`` on a thread of its own; until it is finished, the state is that thread's.
 
         Handing over takes about 0.1 ms: it pays where the caller has something else to do.
+
+        Raises:
+            RuntimeError: a step is under way.
         """
+        self._refuse_two_steps()
         self._under_way = self._caller.submit(self._advance, copies)
 
     def finish_step(self) -> NDArray[np.bool_]:
@@ -115,9 +120,10 @@ class BatchPhysics:
         Raises:
             RuntimeError: no step was begun.
         """
-        if self._under_way is None:
+        step = self._wait()
+        if step is None:
             raise RuntimeError("finish_step without start_step")
-        self._wait()
+        step.result()
         return self._faulty()
 
     def _advance(self, copies: NDArray[np.int64] | None) -> None:
@@ -130,10 +136,17 @@ class BatchPhysics:
         faulty: NDArray[np.bool_] = self._batch.warning[:, _FAULTS, 1].any(1)
         return faulty
 
-    def _wait(self) -> None:
+    def _refuse_two_steps(self) -> None:
         if self._under_way is not None:
-            step, self._under_way = self._under_way, None
-            step.result()
+            raise RuntimeError("a step is under way: finish_step comes first")
+
+    def _wait(self) -> Future[None] | None:
+        """Wait for a step under way; return it, finished."""
+        step = self._under_way
+        if step is not None:
+            wait([step])  # an interruption here leaves the step known
+            self._under_way = None
+        return step
 
     def expand(self, field: str) -> NDArray[np.float64]:
         """Give every copy its own values of a model field; return them, live, as [N, ...]."""

@@ -1,7 +1,7 @@
 """The border between host arrays, where MuJoCo lives, and tensors on the policy's device.
 
-On a GPU both ways go through pinned memory: the copy to it does not hold up the host, and the copy
-from it waits for the policy alone.
+On a GPU both ways go through pinned memory: the copy to it does not hold up the host; the copy from
+it waits for what the device was given before.
 """
 
 from typing import TypeVar
@@ -25,8 +25,8 @@ def to_device(rows: NDArray[_ScalarT], device: str) -> Tensor:
 def to_host(tensor: Tensor) -> NDArray[np.generic]:
     """Turn a tensor into an array; on the CPU they share memory."""
     if not tensor.is_cuda:
-        return tensor.numpy()
+        return tensor.detach().numpy()
     landing = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    landing.copy_(tensor, non_blocking=True)
+    landing.copy_(tensor.detach(), non_blocking=True)
     torch.cuda.current_stream(tensor.device).synchronize()
     return landing.numpy()

@@ -2,7 +2,7 @@
 
 import importlib.util
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,22 +81,30 @@ def bench(
     for name in [known for known in PHASES if known in request.phases]:
         console.print(f"measuring {name} ...")
         phases[name] = work[name](experiment, request.rounds)
-    memory = peak_memory(experiment.device)
-    result: Config = {
-        "format": FORMAT,
-        "preset": experiment.preset,
-        "config": config,
-        "rounds": request.rounds,
-        "phases": {name: as_json(figures) for name, figures in phases.items()},
-        "memory": as_json(memory),
-        "processes": processes.size,
-        "physics_threads": threads_for(experiment, processes),
-        "system": system_facts() | hardware(),
-    }
+    result = _result(experiment, request, phases, processes)
     if request.peers:
         console.print("measuring peers ...")
         result |= _peers(experiment, request)
     return result if earlier is None else result | {"comparison": compare(earlier, result)}
+
+
+def _result(
+    experiment: Experiment,
+    request: BenchRequest,
+    phases: Mapping[str, Figures],
+    processes: Processes,
+) -> Config:
+    return {
+        "format": FORMAT,
+        "preset": experiment.preset,
+        "config": to_dict(experiment),
+        "rounds": request.rounds,
+        "phases": {name: as_json(figures) for name, figures in phases.items()},
+        "memory": as_json(peak_memory(experiment.device)),
+        "processes": processes.size,
+        "physics_threads": threads_for(experiment, processes),
+        "system": system_facts() | hardware(),
+    }
 
 
 def refuse_missing_packages(names: Iterable[str]) -> None:

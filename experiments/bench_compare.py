@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from metarl.checks import InputError
 from metarl.experiments.bench_phases import PHASES
-from metarl.experiments.measure import MEGABYTES, SECONDS, SHARE, TIMES, Figure, Figures
+from metarl.experiments.measure import MEBIBYTES, SECONDS, SHARE, TIMES, Figure, Figures
 from metarl.runs import Config, differences
 
 FORMAT = "metarl-bench-1"
@@ -21,7 +21,7 @@ _MACHINE = ("platform", "cpu", "cpu_count", "usable_cores", "gpu")
 _SOFTWARE = ("python", "versions", "torch_threads")
 _VERDICTS: Mapping[str, tuple[str, str]] = {
     SECONDS: ("faster", "slower"),
-    MEGABYTES: ("less", "more"),
+    MEBIBYTES: ("less", "more"),
     SHARE: ("lower", "higher"),
     TIMES: ("lower", "higher"),
 }
@@ -125,7 +125,7 @@ def compare(earlier: Earlier, new: Config) -> Config:
     notes = [f"another machine: {line}" for line in machine]
     notes += _changes(*systems, _SOFTWARE)
     notes += _changes(*configs, ("device", "threads", "seed"))
-    notes += _changes(old, new, ("physics_threads", "peer_envs"))
+    notes += _changes(old, new, ("processes", "physics_threads", "peer_envs"))
     if then.keys() & PHASES.keys() != now.keys() & PHASES.keys():
         notes.append("memory is not compared: other phases were measured")
         del now["memory"]

@@ -60,8 +60,8 @@ class Cell(NamedTuple):
     threads: int
     iteration_s: Figure
     env_steps_per_s: Figure
-    memory_mb: float
-    """Largest resident memory of the first process."""
+    memory_mib: float
+    """Largest resident memory of the first process, in MiB."""
 
     @property
     def ms_per_task(self) -> float:
@@ -110,11 +110,11 @@ def read_cells(result: Config) -> list[Cell]:
 
 def panels_of(cells: Sequence[Cell]) -> dict[str, dict[str, list[float]]]:
     """Return what a figure shows: by quantity and layout, a value for each number of tasks."""
-    labels = ("ms per task", "env steps/s", "memory of the first process in MB")
+    labels = ("ms per task", "env steps/s", "memory of the first process in MiB")
     panels: dict[str, dict[str, list[float]]] = {label: {} for label in labels}
     for cell in cells:
         name = f"{cell.processes} process{'es' * (cell.processes > 1)} x {cell.threads} thread(s)"
-        values = (cell.ms_per_task, cell.env_steps_per_s.median, cell.memory_mb)
+        values = (cell.ms_per_task, cell.env_steps_per_s.median, cell.memory_mib)
         for panel, value in zip(panels.values(), values, strict=True):
             panel.setdefault(name, []).append(value)
     return panels

@@ -50,7 +50,7 @@ def print_targets(result: Config, console: Console) -> None:
 def print_scaling(result: Config, console: Console) -> None:
     """Print a line for each number of tasks on each layout."""
     table = Table(title=f"{result['preset']}: one meta-iteration")
-    for name in ("processes", "threads", "tasks", "s", "ms per task", "env steps/s", "MB"):
+    for name in ("processes", "threads", "tasks", "s", "ms per task", "env steps/s", "MiB"):
         table.add_column(name, justify="right")
     for cell in read_cells(result):
         table.add_row(
@@ -60,7 +60,7 @@ def print_scaling(result: Config, console: Console) -> None:
             f"{cell.iteration_s.median:.4g}",
             f"{cell.ms_per_task:.3g}",
             f"{cell.env_steps_per_s.median:,.0f}",
-            f"{cell.memory_mb:,.0f}",
+            f"{cell.memory_mib:,.0f}",
         )
     console.print(table)
 

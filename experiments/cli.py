@@ -125,6 +125,10 @@ class ScalingArgs(ScalingRequest, ResultArgs):
     def __post_init__(self) -> None:
         ScalingRequest.__post_init__(self)
         ResultArgs.__post_init__(self)
+        if self.out is not None and self.out.suffix == ".png":
+            raise InputError(
+                [f"--out must be the JSON, beside which the figure goes; got {self.out}"]
+            )
 
 
 def list_command(arguments: Sequence[str]) -> int:

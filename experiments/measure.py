@@ -36,7 +36,7 @@ class Figure(NamedTuple):
 Figures: TypeAlias = dict[str, Figure]
 
 SECONDS, STEP_RATE, TASK_RATE = "s", "env steps/s", "tasks/s"
-SHARE, TIMES, MEGABYTES = "share", "times", "MB"
+SHARE, TIMES, MEBIBYTES = "share", "times", "MiB"
 
 
 def figure(unit: str, values: Sequence[float]) -> Figure:
@@ -46,7 +46,7 @@ def figure(unit: str, values: Sequence[float]) -> Figure:
 
 def wait_for(device: str) -> None:
     """Wait until a GPU has done what it was given; elsewhere a call returns when it has done it."""
-    if device == "cuda":
+    if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
 
 
@@ -86,7 +86,7 @@ def peak_memory(device: str) -> Figures:
     peaks = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale}
     if device == "cuda":
         peaks["device"] = torch.cuda.max_memory_allocated() / 2**20
-    return {name: figure(MEGABYTES, [peak]) for name, peak in peaks.items()}
+    return {name: figure(MEBIBYTES, [peak]) for name, peak in peaks.items()}
 
 
 def hardware() -> dict[str, object]:

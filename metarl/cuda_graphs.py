@@ -1,4 +1,4 @@
-"""Replaying kernels on a GPU: many small operations for the price of one launch."""
+"""Replaying kernels on a GPU: many small operations for the price of a few launches."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-_Shapes: TypeAlias = tuple[tuple[str, torch.Size, torch.dtype], ...]
+_Shapes: TypeAlias = tuple[tuple[str, torch.Size, torch.dtype, torch.device], ...]
 _WARM_UPS = 3
 _MAX_RECORDINGS = 8
 
@@ -33,7 +33,12 @@ class Replayed:
         """Return the function's results, as tensors that no later call writes into."""
         if not all(leaf.is_cuda for leaf in inputs.values()):
             return self._function(inputs)
-        shapes = tuple((name, leaf.shape, leaf.dtype) for name, leaf in inputs.items())
+        # Streams and graphs are made on the device that is current.
+        with torch.cuda.device(next(iter(inputs.values())).device):
+            return self._replay(inputs)
+
+    def _replay(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        shapes = tuple((name, leaf.shape, leaf.dtype, leaf.device) for name, leaf in inputs.items())
         if shapes not in self._recordings:
             if len(self._recordings) == _MAX_RECORDINGS:
                 self._recordings.pop(next(iter(self._recordings)))

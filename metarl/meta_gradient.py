@@ -40,10 +40,13 @@ class Blocks:
     cuda_floats: int = 2**28
     """The same on a GPU: 1 GB."""
     kept_bytes: int = 2 * 2**30
-    """Memory for what blocks remember between two products."""
+    """Memory for what blocks remember between two products; one block is always held."""
+    cuda_kept_bytes: int = 32 * 2**30
+    """The same on a GPU."""
 
     def __post_init__(self) -> None:
-        check_fields(self, dict.fromkeys(("cpu_floats", "cuda_floats", "kept_bytes"), _WHOLE))
+        sizes = ("cpu_floats", "cuda_floats", "kept_bytes", "cuda_kept_bytes")
+        check_fields(self, dict.fromkeys(sizes, _WHOLE))
 
     def cut(self, policy: Policy, lesson: Lesson) -> list[slice]:
         """Cut K tasks into blocks of at least one, the same for any number of threads."""
@@ -51,6 +54,10 @@ class Blocks:
         floats = self.cuda_floats if lesson.obs.is_cuda else self.cpu_floats
         size = max(1, floats // (episodes * horizon * max(_units(policy, lesson))))
         return [slice(first, min(first + size, num_tasks)) for first in range(0, num_tasks, size)]
+
+    def kept(self, lesson: Lesson) -> int:
+        """Return the memory, in bytes, for what blocks remember on the lesson's device."""
+        return self.cuda_kept_bytes if lesson.obs.is_cuda else self.kept_bytes
 
 
 DEFAULT_BLOCKS = Blocks()
@@ -130,8 +137,9 @@ class AfterAdaptation:
 
     def linearise(self, theta: Tensor) -> Linearisation:
         """Return them with J^T u and J^T F J v, summed over tasks."""
-        # Always the first blocks, not those of the quickest thread: bits and memory depend on none.
-        num_kept = self._blocks.kept_bytes // self._bytes_of(self._cuts[0])
+        theta = theta.detach()
+        # The first blocks are kept; the others are linearised anew for every product.
+        num_kept = self._blocks.kept(self._rounds.last) // self._bytes_of(self._cuts[0])
         first, rest = self._cuts[:num_kept], self._cuts[num_kept:]
         parts = self._map(lambda rows: self._linearise_block(theta, rows), first)
         kept = {rows.start: part for rows, part in zip(first, parts, strict=True)}

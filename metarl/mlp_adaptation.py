@@ -104,7 +104,7 @@ def _adapt(
     params = {name: leaf for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
     activation, size = policy.config.activation, step_sizes(adapted, config)
     values, distribution = _forward(policy, params, lesson.obs)
-    inner = _inner(distribution, lesson, OBJECTIVES[config.inner_objective])
+    inner = _inner(distribution, lesson, OBJECTIVES[config.inner_objective], twice=twice)
     output, head = _pull(policy, params, inner.gradient())
     back = mlp_derivatives.backward(params, values, output, activation, twice=twice)
     moved = _minus(params, back.gradient | head, size)
@@ -112,13 +112,15 @@ def _adapt(
     return moved, Adaptation(params, size, values, back, inner)
 
 
-def _inner(distribution: Distribution, lesson: Lesson, objective: Objective) -> Inner:
+def _inner(
+    distribution: Distribution, lesson: Lesson, objective: Objective, *, twice: bool
+) -> Inner:
     with torch.enable_grad():
         log_prob = distribution.log_prob(lesson.action).requires_grad_()
         loss = -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask).sum()
-        (first,) = torch.autograd.grad(loss, log_prob, create_graph=True)
-        linear = not first.requires_grad
-        second = None if linear else torch.autograd.grad(first.sum(), log_prob)[0]
+        (first,) = torch.autograd.grad(loss, log_prob, create_graph=twice)
+        bends = first.requires_grad
+        second = torch.autograd.grad(first.sum(), log_prob)[0] if bends else None
     return Inner(distribution, lesson.action, first.detach(), second)
 
 

@@ -68,7 +68,7 @@ class HasLanes(VectorTaskEnv, Protocol):
 
     @property
     def lanes(self) -> Sequence["HasLanes"]:
-        """Environments for shares of the tasks, which may step at the same time."""
+        """Environments for shares of the tasks, which may step at the same time; or none."""
         ...
 
     def start_step(self, action: Tensor, running: Tensor) -> None:
@@ -76,7 +76,11 @@ class HasLanes(VectorTaskEnv, Protocol):
         ...
 
     def finish_step(self) -> Step:
-        """Wait for the step that was begun, and return what it led to."""
+        """Wait for the step that was begun, and return what it led to.
+
+        Raises:
+            RuntimeError: none was begun.
+        """
         ...
 
 

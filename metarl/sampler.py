@@ -36,10 +36,11 @@ def collect(
     """
     num_tasks = len(tasks.task_id)
     lanes = _lanes(env, num_tasks)
-    starts = [num_tasks * lane // len(lanes) for lane in range(len(lanes) + 1)]
+    number = max(1, len(lanes))
+    starts = [num_tasks * lane // number for lane in range(number + 1)]
     rounds = [
         _round(
-            lane,
+            lane or env,
             agent,
             _Share(
                 tasks.take(slice(start, end)),
@@ -47,9 +48,9 @@ def collect(
                 episodes,
                 streams.from_task(start),
             ),
-            pauses=len(lanes) > 1,
+            lane,
         )
-        for lane, (start, end) in zip(lanes, itertools.pairwise(starts), strict=True)
+        for lane, (start, end) in zip(lanes or (None,), itertools.pairwise(starts), strict=True)
     ]
     # Where an environment steps on threads of its own, torch's would fight them for the cores; and
     # few copies make operations so short that threads within them only wait for one another.
@@ -74,11 +75,11 @@ _Round: TypeAlias = Generator[None, None, tuple[Trajectories, Adapted]]
 """A round under way: where others run beside it, it pauses while its environment steps."""
 
 
-def _lanes(env: VectorTaskEnv, num_tasks: int) -> Sequence[VectorTaskEnv]:
-    """Return the environments that share the tasks, or the one where shares would be lopsided."""
-    lanes = env.lanes if isinstance(env, HasLanes) else (env,)
-    even = num_tasks % len(lanes) == 0 or num_tasks >= 8 * len(lanes)
-    return lanes if even else (env,)
+def _lanes(env: VectorTaskEnv, num_tasks: int) -> Sequence[HasLanes]:
+    """Return the lanes that share the tasks; none where there are none, or shares were lopsided."""
+    lanes = env.lanes if isinstance(env, HasLanes) else ()
+    even = len(lanes) > 0 and (num_tasks % len(lanes) == 0 or num_tasks >= 8 * len(lanes))
+    return lanes if even else ()
 
 
 def _in_turn(rounds: Sequence[_Round]) -> list[tuple[Trajectories, Adapted]]:
@@ -86,6 +87,8 @@ def _in_turn(rounds: Sequence[_Round]) -> list[tuple[Trajectories, Adapted]]:
     results: dict[int, tuple[Trajectories, Adapted]] = {}
     while len(results) < len(rounds):
         for lane, part in enumerate(rounds):
+            if lane in results:
+                continue
             try:
                 next(part)
             except StopIteration as finished:
@@ -93,7 +96,8 @@ def _in_turn(rounds: Sequence[_Round]) -> list[tuple[Trajectories, Adapted]]:
     return [results[lane] for lane in range(len(rounds))]
 
 
-def _round(env: VectorTaskEnv, agent: Algorithm, share: _Share, *, pauses: bool) -> _Round:
+def _round(env: VectorTaskEnv, agent: Algorithm, share: _Share, lane: HasLanes | None) -> _Round:
+    """Go through a round; where the environment is a lane, pause while it steps."""
     tasks, adapted, episodes, streams = share
     spec, num_tasks = env.spec, len(tasks.task_id)
     obs = env.reset(tasks, episodes, streams.at("env"))
@@ -102,7 +106,6 @@ def _round(env: VectorTaskEnv, agent: Algorithm, share: _Share, *, pauses: bool)
     noises = noise.transpose(0, 2).transpose(1, 2).contiguous()
     running = torch.ones(num_tasks, episodes, dtype=torch.bool, device=obs.device)
     faulty = torch.zeros_like(running)
-    lane = env if pauses and isinstance(env, HasLanes) else None
     seen, steps = [obs], []
     for time in range(spec.horizon):
         acted = agent.act(adapted, obs, noises[time])

@@ -169,6 +169,7 @@ def trust_region_step(
     Returns:
         New weights [P], the old ones where no step was accepted, and what happened.
     """
+    theta = theta.detach()
     step, old, metrics = _natural_gradient(theta, policies, surrogate, config, total)
     metrics["train/entropy"] = float(total(weighted_sum(old.entropy(), weights)))
     for trial in range(config.max_backtracks):

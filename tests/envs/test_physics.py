@@ -1,6 +1,7 @@
 """Batch physics against MuJoCo itself, one copy at a time; faults; model fields of each copy."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,10 +81,39 @@ def test_a_step_that_nobody_waited_for_does_not_reach_the_next_round() -> None:
     np.testing.assert_array_equal(run(physics, 10), first)
 
 
-def test_a_step_is_waited_for_once() -> None:
+def test_a_step_is_waited_for_once_and_is_alone() -> None:
     physics = batch(3)
     with pytest.raises(RuntimeError, match="start_step"):
         physics.finish_step()
+    physics.start_step()
+    for again in (physics.start_step, physics.step):
+        with pytest.raises(RuntimeError, match="under way"):
+            again()
+    physics.finish_step()
+    with pytest.raises(RuntimeError, match="start_step"):
+        physics.finish_step()
+
+
+def test_an_interrupted_wait_leaves_the_step_to_the_next_reset() -> None:
+    physics = BatchPhysics(XML, 400, 200, 1)
+    physics.reset(*start(400))
+    expected = run(physics, 1)
+    physics.reset(*start(400))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        physics.start_step()
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(KeyboardInterrupt):
+            physics.finish_step()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
+    physics.reset(*start(400))
+    np.testing.assert_array_equal(run(physics, 1), expected)
 
 
 def test_threads_change_nothing() -> None:

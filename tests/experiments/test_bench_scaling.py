@@ -22,7 +22,7 @@ def test_every_cell_is_measured_and_drawn(tmp_path: Path) -> None:
     for cell, plain in zip(cells, result["cells"], strict=True):
         assert cell.iteration_s.median > 0
         assert cell.env_steps_per_s.median > 0
-        assert cell.memory_mb > 50
+        assert cell.memory_mib > 50
         expected = 1000 * cell.iteration_s.median / cell.tasks
         assert cell.ms_per_task == plain["ms_per_task"] == pytest.approx(expected)
     assert out.with_suffix(".png").stat().st_size > 10_000
