@@ -88,9 +88,12 @@ class MamlTrpo:
         # The mean over the tasks of all processes of the mean over each task's steps.
         steps = last.mask.sum((1, 2), keepdim=True).clamp(min=1)
         weights = last.mask.to(last.log_prob) / (steps * place.num_tasks)
-        rounds_here = Rounds(lessons, last, weights)
         policies = AfterAdaptation(
-            self.policy, self.params, rounds_here, self.config, processes=self.processes
+            self.policy,
+            self.params,
+            Rounds(lessons, last, weights),
+            self.config,
+            processes=self.processes,
         )
 
         def surrogate(distribution: Distribution) -> Tensor:

@@ -3,8 +3,7 @@
 Everything takes its device as an argument, so that the same code runs, small, on a CPU.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
@@ -31,6 +30,7 @@ from metarl.experiments.measure import (
     peak_memory,
 )
 from metarl.experiments.presets import preset
+from metarl.parallel import torch_threads
 from metarl.runs import Config, system_facts
 
 FORMAT = "metarl-bench-gpu-1"
@@ -87,7 +87,7 @@ def update_speedup(experiment: Experiment, device: Device, rounds: int) -> Figur
     The range puts the slowest round of one beside the fastest of the other.
     """
     there = bench_update(replace(experiment, device=device), rounds)["meta_update"]
-    with _torch_threads(_CPU_THREADS):
+    with torch_threads(_CPU_THREADS):
         here = bench_update(replace(experiment, device="cpu"), rounds)["meta_update"]
     return Figure(TIMES, here.median / there.median, here.low / there.high, here.high / there.low)
 
@@ -151,13 +151,3 @@ def targets_json(targets: list[Target], rounds: int, device: Device) -> Config:
 def _size(experiment: Experiment) -> str:
     horizon = experiment.env.horizon
     return f"{experiment.tasks_per_update} tasks x {experiment.episodes} episodes x {horizon} steps"
-
-
-@contextmanager
-def _torch_threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

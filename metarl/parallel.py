@@ -1,9 +1,20 @@
 """Who uses the cores: torch's threads, or others."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch's operations use so many threads, and put back what was there before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -13,12 +24,5 @@ def one_torch_thread(*, when: bool = True) -> Iterator[None]:
     Torch's idle threads spin for a while after every operation, on cores that others may need; and
     where operations are short, threads within them only wait for one another.
     """
-    if not when:
+    with torch_threads(1) if when else nullcontext():
         yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
