@@ -1,12 +1,17 @@
 """The table of environments: a name to its config, its published presets and its builder."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
 from metarl.envs import half_cheetah, navigation, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
+from metarl.seeding import Streams
+from metarl.types import Tasks
 
 EnvConfig: TypeAlias = (
     tabular.BernoulliBanditConfig
@@ -18,6 +23,13 @@ EnvConfig: TypeAlias = (
 )
 
 
+Ceiling: TypeAlias = Callable[[Any, Tasks, int, Streams], Tensor]
+"""(config, tasks, episodes, streams) to [K, episodes]: the expected return of each episode of a
+trial of so many episodes on each task, for a reference that knows the family or even the task."""
+
+Shows: TypeAlias = Literal["rewards", "dynamics", "start"]
+
+
 class Family(NamedTuple):
     """One row of the table."""
 
@@ -27,6 +39,10 @@ class Family(NamedTuple):
     """Named settings, published where a paper has them; the first is the default."""
     build: Callable[[str, Any, str, int], tuple[TaskDistribution, VectorTaskEnv]]
     """(name, config, device, threads) to the distribution and the environment."""
+    ceilings: Mapping[str, Ceiling] = MappingProxyType({})
+    """What can be reached, by the name of who reaches it, where it can be computed."""
+    shows: Shows = "rewards"
+    """Where the task shows itself: in rewards alone; in the dynamics too; or at the first sight."""
 
 
 ENVS: Mapping[str, Family] = {
@@ -47,6 +63,7 @@ ENVS: Mapping[str, Family] = {
         tabular.TabularMDPConfig,
         tabular.MDP_PRESETS,
         tabular.build_mdp,
+        shows="dynamics",
     ),
     "metarl/PointNavigation-v0": Family(
         "a point in the plane and a hidden goal",

@@ -28,7 +28,7 @@ from torch import Tensor
 from metarl.checks import COUNT, POSITIVE, check_fields
 from metarl.envs.task_lists import EndlessTasks
 from metarl.seeding import Streams
-from metarl.types import EnvSpec, Step, Tasks
+from metarl.types import EnvSpec, Parameter, Step, Tasks
 
 _MAX_STEP = 0.1
 _GOAL_SIZE = 0.01
@@ -67,6 +67,11 @@ class NavigationEnv:
         self._position = torch.zeros(len(tasks.task_id), episodes, 2, device=self._device)
         return self._position
 
+    def restart(self, copies: Tensor, streams: Streams) -> Tensor:
+        """Put the points of ``copies`` [K, E] bool at the origin; return obs [K, E, 2]."""
+        self._position = self._position * ~copies[..., None]
+        return self._position
+
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply displacements [K, E, 2] to the running points."""
         displacement = (action / self._action_scale).clamp(-_MAX_STEP, _MAX_STEP)
@@ -89,6 +94,9 @@ def build(
     name: str, config: NavigationConfig, device: str, _threads: int
 ) -> tuple[EndlessTasks, NavigationEnv]:
     """Build the distribution and the environment."""
-    spec = EnvSpec(name, 2, 2, False, config.horizon, score_is_total=False)
-    goals = EndlessTasks(name, partial(draw_goals, goal_range=config.goal_range), device)
+    limit = _MAX_STEP * config.action_scale
+    spec = EnvSpec(name, 2, 2, False, config.horizon, score_is_total=False, action_limit=limit)
+    size = config.goal_range
+    about = Parameter("where to go", "", (2,), -size, size)
+    goals = EndlessTasks(name, partial(draw_goals, goal_range=size), device, {"goal": about})
     return goals, NavigationEnv(spec, config.action_scale, device)

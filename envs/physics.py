@@ -12,6 +12,8 @@ import mujoco.batch
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.checks import InputError
+
 # A copy that trips one of these is reset by MuJoCo itself, silently but for a counter.
 _FAULTS = [
     int(warning)
@@ -77,8 +79,34 @@ class BatchPhysics:
         self.qvel: NDArray[np.float64] = self._batch.bind("qvel")
         self.ctrl: NDArray[np.float64] = self._batch.bind("ctrl")
 
-    def reset(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
-        """Start all copies from the given state [N, nq], [N, nv].
+    @property
+    def control_range(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lowest and highest control of each motor, [nu] each.
+
+        Raises:
+            ValueError: a motor has no range, so that no share of it can be asked for.
+        """
+        free = np.flatnonzero(self.model.actuator_ctrllimited == 0)
+        if len(free):
+            raise InputError([f"motor {self.model.actuator(int(free[0])).name!r} has no ctrlrange"])
+        low, high = self.model.actuator_ctrlrange.T
+        return low, high
+
+    def output(self, field: str) -> NDArray[np.float64]:
+        """Return a derived field of ``mjData`` for every copy, [N, ...]; it is kept up to date.
+
+        After a step it says what held before the last substep, as in ``mj_step``.
+        """
+        values: NDArray[np.float64] = self._batch.bind(field)
+        return values
+
+    def reset(
+        self,
+        qpos: NDArray[np.float64],
+        qvel: NDArray[np.float64],
+        copies: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Start all copies, or the given ones, from their rows of the state [N, nq], [N, nv].
 
         Raises:
             ValueError: the state is not finite; MuJoCo would start elsewhere without a word.
@@ -87,10 +115,11 @@ class BatchPhysics:
         if not finite.all():
             raise ValueError(f"start of copy {np.argmin(finite)} is not finite")
         self._wait()  # for a step that an interrupted caller left behind, whatever came of it
+        rows = slice(None) if copies is None else copies
         with _quiet:
-            self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-            self.qpos[:], self.qvel[:] = qpos, qvel
-            self._batch.forward()
+            self._batch.reset(copies, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+            self.qpos[rows], self.qvel[rows] = qpos[rows], qvel[rows]
+            self._batch.forward(copies)
 
     def step(self, copies: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
         """Advance the given copies (ascending), or all, by ``substeps`` under ``ctrl``.
@@ -99,7 +128,7 @@ class BatchPhysics:
             [N] bool: copies that went non-finite in this step. MuJoCo has reset them: what their
             state says now has nothing to do with what they did.
         """
-        self._refuse_two_steps()
+        self.refuse_two_steps()
         self._advance(copies)
         return self._faulty()
 
@@ -111,7 +140,7 @@ class BatchPhysics:
         Raises:
             RuntimeError: a step is under way.
         """
-        self._refuse_two_steps()
+        self.refuse_two_steps()
         self._under_way = self._caller.submit(self._advance, copies)
 
     def finish_step(self) -> NDArray[np.bool_]:
@@ -136,7 +165,8 @@ class BatchPhysics:
         faulty: NDArray[np.bool_] = self._batch.warning[:, _FAULTS, 1].any(1)
         return faulty
 
-    def _refuse_two_steps(self) -> None:
+    def refuse_two_steps(self) -> None:
+        """Raise RuntimeError while a step is under way: the state is not the caller's then."""
         if self._under_way is not None:
             raise RuntimeError("a step is under way: finish_step comes first")
 
@@ -151,6 +181,11 @@ class BatchPhysics:
     def expand(self, field: str) -> NDArray[np.float64]:
         """Give every copy its own values of a model field; return them, live, as [N, ...]."""
         values: NDArray[np.float64] = self._batch.expand(field)
+        return values
+
+    def nominal(self, field: str) -> NDArray[np.float64]:
+        """Return a model field as the XML has it; what ``expand`` gave out does not reach it."""
+        values: NDArray[np.float64] = getattr(self.model, field).copy()
         return values
 
     def set_constants(self) -> None:

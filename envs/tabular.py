@@ -38,9 +38,11 @@ from torch import Tensor
 from metarl.checks import COUNT, check_fields
 from metarl.envs.task_lists import EndlessTasks
 from metarl.seeding import Streams
-from metarl.types import EnvSpec, Step, Tasks
+from metarl.types import EnvSpec, Parameter, Step, Tasks
 
 Reward: TypeAlias = Literal["bernoulli", "gaussian"]
+
+_ANY = 1e6  # rewards of a user's own tasks; those that are drawn lie within 1 +- 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,33 +98,50 @@ class TabularEnv:
 
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
         """Start E episodes of each task in state 0; return obs [K, E, S]."""
-        num_tasks, horizon = len(tasks.task_id), self.spec.horizon
+        num_tasks = len(tasks.task_id)
         parameter = {name: leaf.to(self._device) for name, leaf in tasks.parameter.items()}
         self._reward_mean = parameter["reward_mean"]
         transition = parameter.get("transition")
         self._cumulative = None if transition is None else transition.cumsum(-1)
-        draw = streams.uniform if self._reward == "bernoulli" else streams.normal
-        self._reward_noise = draw("reward", num_tasks, (episodes, horizon)).to(self._device)
-        self._next_noise = streams.uniform("next state", num_tasks, (episodes, horizon))
-        self._next_noise = self._next_noise.to(self._device)
         self._state = torch.zeros(num_tasks, episodes, dtype=torch.int64, device=self._device)
         self._task = torch.arange(num_tasks, device=self._device)[:, None]
         self._time = 0
+        self._reward_noise, self._next_noise = self._draw(streams)
+        return self._observe()
+
+    def restart(self, copies: Tensor, streams: Streams) -> Tensor:
+        """Start a new episode in ``copies`` [K, E] bool; return obs [K, E, S]."""
+        # The others go on in the middle of their noise: its slots are used in a circle, so that
+        # each copy meets every slot once in an episode, wherever it begins.
+        chosen = copies[..., None]
+        reward_noise, next_noise = self._draw(streams)
+        self._reward_noise = torch.where(chosen, reward_noise, self._reward_noise)
+        self._next_noise = torch.where(chosen, next_noise, self._next_noise)
+        self._state = torch.where(copies, 0, self._state)
         return self._observe()
 
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply actions [K, E] to the running copies."""
+        slot = self._time % self.spec.horizon
         mean = self._reward_mean[self._task, self._state, action]
-        noise = self._reward_noise[:, :, self._time]
+        noise = self._reward_noise[:, :, slot]
         reward = (noise < mean).to(mean) if self._reward == "bernoulli" else mean + noise
         if self._cumulative is not None:
             cumulative = self._cumulative[self._task, self._state, action]
-            uniform = self._next_noise[:, :, self._time, None]
+            uniform = self._next_noise[:, :, slot, None]
             following = (uniform >= cumulative[..., :-1]).sum(-1)
             self._state = torch.where(running, following, self._state)
         self._time += 1
         never = torch.zeros_like(running)
         return Step(self._observe(), reward, terminated=never, faulty=never)
+
+    def _draw(self, streams: Streams) -> tuple[Tensor, Tensor]:
+        """Draw the noise of rewards and of transitions, [K, E, T] each."""
+        num_tasks, episodes = self._state.shape
+        shape = (episodes, self.spec.horizon)
+        draw = streams.uniform if self._reward == "bernoulli" else streams.normal
+        reward_noise = draw("reward", num_tasks, shape).to(self._device)
+        return reward_noise, streams.uniform("next state", num_tasks, shape).to(self._device)
 
     def _observe(self) -> Tensor:
         one_hot = torch.nn.functional.one_hot(self._state, self.spec.observation_size)
@@ -153,7 +172,9 @@ def build_bandit(
     """Build the distribution and the environment of either bandit."""
     spec = EnvSpec(name, 1, config.num_arms, True, config.horizon, score_is_total=True)
     reward: Reward = "gaussian" if isinstance(config, GaussianBanditConfig) else "bernoulli"
-    bandits = EndlessTasks(name, partial(draw_bandits, num_arms=config.num_arms), device)
+    about = Parameter("mean payoff of each arm", "", (1, config.num_arms), 0.0, 1.0)
+    draw = partial(draw_bandits, num_arms=config.num_arms)
+    bandits = EndlessTasks(name, draw, device, {"reward_mean": about})
     return bandits, TabularEnv(spec, reward, device)
 
 
@@ -164,4 +185,18 @@ def build_mdp(
     states, actions = config.num_states, config.num_actions
     spec = EnvSpec(name, states, actions, True, config.horizon, score_is_total=True)
     draw = partial(draw_mdps, num_states=states, num_actions=actions)
-    return EndlessTasks(name, draw, device), TabularEnv(spec, "gaussian", device)
+    parameters = {
+        "reward_mean": Parameter("mean reward of (s, a)", "", (states, actions), -_ANY, _ANY),
+        "transition": Parameter(
+            "P(s' | s, a)", "", (states, actions, states), 0.0, 1.0, fault=_not_a_distribution
+        ),
+    }
+    mdps = EndlessTasks(name, draw, device, parameters)
+    return mdps, TabularEnv(spec, "gaussian", device)
+
+
+def _not_a_distribution(transition: Tensor) -> str | None:
+    total = transition.sum(-1)
+    if (total - 1.0).abs().max() < 1e-3:
+        return None
+    return f"probabilities that sum to 1 over s', these sum to {float(total.min()):.4g} somewhere"

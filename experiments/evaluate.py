@@ -183,5 +183,5 @@ def score_label(spec: EnvSpec) -> str:
 
 def capped(request: EvaluationRequest, parts: Parts) -> EvaluationRequest:
     """Ask for no more tasks than the held-out list has."""
-    available = parts.distribution.num_held_out
+    available = parts.distribution.held_out_lists["test"]
     return request if available is None else replace(request, tasks=min(request.tasks, available))

@@ -1,31 +1,43 @@
 """The contracts between the core, the environments and the agents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.seeding import Streams
-from metarl.types import Acted, Adapted, EnvSpec, Metrics, Step, Tasks, Trajectories
+from metarl.types import Acted, Adapted, EnvSpec, Metrics, Parameter, Step, Tasks, Trajectories
 
 
 class TaskDistribution(Protocol):
-    """Where tasks come from: an endless training stream and a frozen held-out list."""
+    """Where tasks come from: a training stream, and frozen held-out lists by the name of a split.
+
+    Every distribution has the split ``test``, drawn as training tasks are but disjoint from them
+    where there are more than a handful of tasks. ``shifted``, where there is one, lies outside of
+    what training draws from.
+    """
 
     @property
-    def num_held_out(self) -> int | None:
-        """Length of the held-out list; None where it goes on as far as anyone asks."""
+    def parameters(self) -> Mapping[str, Parameter]:
+        """What each parameter of a task may be, over all splits."""
+        ...
+
+    @property
+    def held_out_lists(self) -> Mapping[str, int | None]:
+        """Lengths of the frozen lists by split; None for one that goes on as far as anyone asks."""
         ...
 
     def sample(self, num_tasks: int, streams: Streams) -> Tasks:
         """Draw K training tasks; the draw of slot k depends on the streams and k alone."""
         ...
 
-    def held_out(self, num_tasks: int) -> Tasks:
-        """Return the first K tasks of the frozen test list, the same for every seed and version.
+    def held_out(self, num_tasks: int, split: str = "test") -> Tasks:
+        """Return the first K tasks of a frozen list, the same for every seed and version.
 
         Raises:
-            ValueError: the list is shorter than ``num_tasks``.
+            ValueError: there is no such split, or its list is shorter than ``num_tasks``.
         """
         ...
 
@@ -81,6 +93,27 @@ class HasLanes(VectorTaskEnv, Protocol):
         Raises:
             RuntimeError: none was begun.
         """
+        ...
+
+
+@runtime_checkable
+class CanRestart(VectorTaskEnv, Protocol):
+    """An environment in which some copies may start again while the others go on."""
+
+    def restart(self, copies: Tensor, streams: Streams) -> Tensor:
+        """Start a new episode of the same tasks in ``copies`` [K, E] bool; return obs [K, E, O].
+
+        The observations of the other copies are those that they had.
+        """
+        ...
+
+
+@runtime_checkable
+class CanDraw(VectorTaskEnv, Protocol):
+    """An environment that can be looked at."""
+
+    def picture(self, task: int, episode: int) -> NDArray[np.uint8]:
+        """Draw one copy as it is now, its hidden goal included: [height, width, 3] RGB."""
         ...
 
 

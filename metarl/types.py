@@ -5,6 +5,7 @@ entries or A action entries. A function written for one task sees [E, T, ...] an
 from outside by ``torch.func.vmap``.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -34,6 +35,8 @@ class EnvSpec(NamedTuple):
     """T, the time limit of an episode in steps."""
     score_is_total: bool
     """Whether a round scores by the total over its E episodes (bandits) or by their mean."""
+    action_limit: float = 1.0
+    """Where entries of a continuous action saturate: 1 to libraries whose actions are shares."""
 
 
 class Tasks(NamedTuple):
@@ -50,6 +53,25 @@ class Tasks(NamedTuple):
         return Tasks(self.task_id[rows], parameter)
 
 
+class Parameter(NamedTuple):
+    """What one parameter of an environment's tasks is, and may be."""
+
+    text: str
+    """What it is, in a few words."""
+    unit: str
+    """Its unit, or an empty string."""
+    shape: tuple[int | None, ...]
+    """Of one task's value; None for an axis of any length."""
+    low: float
+    """No entry is below this."""
+    high: float
+    """No entry is above this."""
+    values: tuple[float, ...] = ()
+    """Where only these are allowed."""
+    fault: Callable[[Tensor], str | None] | None = None
+    """A further rule: what is allowed, where one task's value breaks it; else None."""
+
+
 class Step(NamedTuple):
     """What one step of all copies led to."""
 
@@ -61,6 +83,8 @@ class Step(NamedTuple):
     """[K, E] bool: the MDP ended here. A time limit is not a termination."""
     faulty: Tensor
     """[K, E] bool: the simulator failed in this step; its result means nothing."""
+    success: Tensor | None = None
+    """[K, E] bool: where the task has a goal, whether the copy is there after this step."""
 
 
 class Acted(NamedTuple):

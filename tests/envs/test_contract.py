@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,30 +12,30 @@ from torch import Tensor
 
 from metarl import envs
 from metarl.envs import ENVS
-from metarl.protocols import TaskDistribution, VectorTaskEnv
+from metarl.protocols import CanRestart, TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
 from metarl.types import Step, Tasks
 
 CASES = [(name, preset) for name, family in ENVS.items() for preset in family.presets]
-HIDDEN = [case for case in CASES if "MDP" not in case[0]]
+HIDDEN = [case for case in CASES if ENVS[case[0]].shows == "rewards"]
+BLIND = [case for case in CASES if ENVS[case[0]].shows != "start"]
+SPLITS = [
+    (name, preset, split)
+    for name, preset in CASES
+    for split in envs.build(name, envs.preset(name, preset), threads=1)[0].held_out_lists
+]
 K, E, T = 3, 2, 8
 STREAMS = Streams(11, ("contract",))
 
-# SHA-256 of the first 40 held-out tasks, or of the whole list where it is shorter. A difference
-# here is another benchmark: give it a new version and leave these alone.
-HELD_OUT = """
-09910c9d51bb1f72eed448a282d846b7fa8917085f4893d184396053a30a659e BernoulliBandit-v0 rl2-2016
-0632a1e923235cc0b738198918a32220562838102407266cbfe6b4d17e44c402 BernoulliBandit-v0 rl2-2016-k10
-abc5e87f7889c1498ed60234c4aedaa442932396971fd65f3d49d0055dc237fe BernoulliBandit-v0 rl2-2016-k50
-bd2290266ee608978d8dd59a57ba16f755900266f2b612b9324bb3377d1f3557 GaussianBandit-v0 default
-1fd4e8f1956d9004969de82a4bfddcb575ab27e1a4334d5582ccdb1b48369a63 TabularMDP-v0 rl2-2016
-3436f2c447d358e98d3771afbba821e4a156766fd870b7354e16d412e069f47e PointNavigation-v0 maml-2017
-e40b235a19aeb96c7c3e8ce3bc6005542f2336936dd5f39ef375e3ea4d770674 HalfCheetahDir-v0 promp-2019
-e40b235a19aeb96c7c3e8ce3bc6005542f2336936dd5f39ef375e3ea4d770674 HalfCheetahDir-v0 maml-2017
-098459798b98b439a76f0a2f8ca21cb1b9d325542ed8963b355a39332504f7da HalfCheetahVel-v0 promp-2019
-324e5188be835046d3a054f357d06e9c1c0c3c679c22bbcf110981e17c13f705 HalfCheetahVel-v0 maml-2017
-853ba593b1a4875817eff4241f4b42a49e00cfbf0e1580a86dece59b822fafa2 HalfCheetahVel-v0 pearl-2019
-"""
+# SHA-256 of the first 40 tasks of each held-out list, or of the whole list where it is shorter. A
+# difference here is another benchmark: give it a new version and leave these alone.
+HELD_OUT = Path(__file__).with_name("held_out.sha256").read_text(encoding="utf-8").splitlines()
+
+DETERMINISTIC = {("metarl/PointNavigation-v0", "maml-2017")}
+"""Cases in which nothing is random once the task is given."""
+
+NOISY_STEPS = {f"metarl/{name}-v0" for name in ("BernoulliBandit", "GaussianBandit", "TabularMDP")}
+"""Environments that draw noise for every step: a copy that restarts meets it in another order."""
 
 every_case = pytest.mark.parametrize(("name", "preset"), CASES)
 
@@ -58,17 +59,36 @@ def rollout(env: VectorTaskEnv, tasks: Tasks, action: Tensor, streams: Streams =
     for now in action.unbind(2):
         steps.append(env.step(now, running))
         seen.append(steps[-1].obs.clone())
-    _, *others = (torch.stack(leaves, 2) for leaves in zip(*steps, strict=True))
-    return Step(torch.stack(seen, 2), *others)
+    columns = dict(zip(Step._fields, zip(*steps, strict=True), strict=True))
+    if columns["success"][0] is None:
+        del columns["success"]
+    stacked = {name: torch.stack(leaves, 2) for name, leaves in columns.items()}
+    return Step(**stacked | {"obs": torch.stack(seen, 2)})
 
 
 def assert_same(one: Step, other: Step) -> None:
     for name, a, b in zip(Step._fields, one, other, strict=True):
-        assert torch.equal(a, b), name
+        assert (a is None) == (b is None), name
+        assert a is None or torch.equal(a, b), name
+
+
+def first_held_out(distribution: TaskDistribution, split: str = "test") -> Tasks:
+    return distribution.held_out(min(40, distribution.held_out_lists[split] or 40), split)
 
 
 def pick(tasks: Tasks, places: list[int]) -> Tasks:
     return Tasks(tasks.task_id[places], {n: leaf[places] for n, leaf in tasks.parameter.items()})
+
+
+def everything(tasks: Tasks) -> Tensor:
+    """All parameters of each task, [K, numbers]."""
+    return torch.cat(
+        [
+            leaf.flatten(1) if leaf.ndim > 1 else leaf[:, None]
+            for _, leaf in sorted(tasks.parameter.items())
+        ],
+        1,
+    )
 
 
 def assert_same_tasks(one: Tasks, other: Tasks) -> None:
@@ -88,6 +108,8 @@ def test_shapes_and_dtypes_of_reset_and_step(name: str, preset: str) -> None:
         assert (step.obs.shape, step.obs.dtype) == (start.shape, torch.float32)
         assert torch.isfinite(step.obs).all()
         kinds = {"reward": torch.float32, "terminated": torch.bool, "faulty": torch.bool}
+        if step.success is not None:
+            kinds["success"] = torch.bool
         for leaf_name, dtype in kinds.items():
             leaf = getattr(step, leaf_name)
             assert (leaf.shape, leaf.dtype) == ((K, E), dtype), leaf_name
@@ -106,6 +128,26 @@ def test_spec_and_tasks_say_what_the_config_says(name: str, preset: str) -> None
     assert (tasks.task_id.shape, tasks.task_id.dtype) == ((K,), torch.int64)
     assert tasks.parameter
     assert all((len(x), x.dtype) == (K, torch.float32) for x in tasks.parameter.values())
+    assert env.spec.discrete or env.spec.action_limit > 0
+
+
+@pytest.mark.parametrize(("name", "preset", "split"), SPLITS)
+def test_parameters_are_what_the_distribution_says_they_may_be(
+    name: str, preset: str, split: str
+) -> None:
+    distribution, _ = make(name, preset)
+    for tasks in (distribution.sample(50, STREAMS), first_held_out(distribution, split)):
+        assert tasks.parameter.keys() == distribution.parameters.keys()
+        for leaf_name, about in distribution.parameters.items():
+            leaf = tasks.parameter[leaf_name]
+            assert len(about.shape) == leaf.ndim - 1
+            pairs = zip(about.shape, leaf.shape[1:], strict=True)
+            assert all(length in (None, actual) for length, actual in pairs)
+            assert leaf.min() >= about.low
+            assert leaf.max() <= about.high
+            assert not about.values or torch.isin(leaf, torch.tensor(about.values)).all()
+            assert about.fault is None or not any(map(about.fault, leaf))
+            assert about.text
 
 
 @every_case
@@ -126,11 +168,12 @@ def test_every_round_and_episode_has_noise_of_its_own(name: str, preset: str) ->
     tasks = pick(distribution.held_out(1), [0] * K)
     action = torch.zeros_like(actions(env, K))
     one, other = rollout(env, tasks, action), rollout(env, tasks, action, STREAMS.at("other"))
-    if "Navigation" in name:
-        assert_same(one, other)  # nothing in it is random
+    if (name, preset) in DETERMINISTIC:
+        assert_same(one, other)
         return
-    assert not torch.equal(one.reward, other.reward)
-    rows = one.reward.flatten(0, 1)
+    rows = torch.cat((one.reward, one.obs.flatten(3)[..., 0]), -1).flatten(0, 1)
+    others = torch.cat((other.reward, other.obs.flatten(3)[..., 0]), -1).flatten(0, 1)
+    assert not torch.equal(rows, others)
     assert len({tuple(row.tolist()) for row in rows}) == len(rows)
 
 
@@ -140,7 +183,8 @@ def test_tasks_differ_in_what_they_are_and_pay(name: str, preset: str) -> None:
     tasks, others = (distribution.sample(16, Streams(seed, ("train",))) for seed in (0, 1))
     for leaf_name, leaf in tasks.parameter.items():
         num_different = len(leaf.unique(dim=0))
-        assert num_different == 2 if leaf_name == "direction" else num_different >= 14
+        few = (tasks.task_id >= 0).any()
+        assert num_different >= 2 if few else num_different >= 14
         assert not torch.equal(leaf, others.parameter[leaf_name])
     held_out, action = distribution.held_out(2), actions(env, 1)
     one, other = (rollout(env, pick(held_out, [k]), action) for k in range(2))
@@ -158,10 +202,10 @@ def test_nothing_but_its_owner_changes_a_task(name: str, preset: str) -> None:
     assert_same(rollout(env, tasks, action), rollout(make(name, preset)[1], before, action))
     here, there = (rollout(env, pick(tasks, [0, k]), action[:2]) for k in (1, 2))
     for one, other in zip(here, there, strict=True):
-        assert torch.equal(one[0], other[0])
+        assert one is None or torch.equal(one[0], other[0])
 
 
-@every_case
+@pytest.mark.parametrize(("name", "preset"), BLIND)
 def test_the_first_observation_does_not_leak_the_task(name: str, preset: str) -> None:
     distribution, env = make(name, preset)
     tasks = distribution.held_out(6)
@@ -176,6 +220,7 @@ def test_the_task_shows_in_the_reward_alone(name: str, preset: str) -> None:
     rollouts = [rollout(env, pick(tasks, [k]), action) for k in range(4)]
     for other in rollouts[1:]:
         assert torch.equal(rollouts[0].obs, other.obs)
+        assert (rollouts[0].success is None) == (other.success is None)
     assert not torch.equal(rollouts[0].reward, rollouts[1].reward)
 
 
@@ -197,8 +242,7 @@ def test_a_copy_that_is_not_running_keeps_its_observation(name: str, preset: str
 
 @every_case
 def test_the_time_limit_is_not_a_termination(name: str, preset: str) -> None:
-    config: Any = envs.preset(name, preset)
-    distribution, env = make(name, preset, config.horizon)
+    distribution, env = make(name, preset, 3)
     tasks = distribution.held_out(K)
     assert not rollout(env, tasks, torch.zeros_like(actions(env, K))).terminated.any()
 
@@ -214,14 +258,16 @@ def test_a_block_of_tasks_draws_what_it_draws_in_the_whole(name: str, preset: st
     whole = rollout(env, whole_tasks, action)
     first = rollout(env, blocks[0], action[:2])
     second = rollout(env, blocks[1], action[2:], STREAMS.from_task(2))
-    both = (torch.cat(pair) for pair in zip(first, second, strict=True))
-    assert_same(whole, Step(*both))
+    for leaf_name, one, two in zip(Step._fields, first, second, strict=True):
+        together = None if one is None else torch.cat((one, two))
+        whole_leaf = getattr(whole, leaf_name)
+        assert together is whole_leaf is None or torch.equal(together, whole_leaf), leaf_name
 
 
 @every_case
 def test_a_shorter_held_out_list_is_the_start_of_a_longer_one(name: str, preset: str) -> None:
     distribution, _ = make(name, preset)
-    longer = distribution.held_out(min(40, distribution.num_held_out or 40))
+    longer = first_held_out(distribution)
     distribution.sample(5, Streams(5))
     for length in (1, 7, 20):
         assert_same_tasks(pick(longer, list(range(length))), make(name, preset)[0].held_out(length))
@@ -230,40 +276,74 @@ def test_a_shorter_held_out_list_is_the_start_of_a_longer_one(name: str, preset:
 @every_case
 def test_training_never_meets_a_held_out_task(name: str, preset: str) -> None:
     distribution, _ = make(name, preset)
-    held_out = distribution.held_out(min(40, distribution.num_held_out or 40))
-    if "direction" in held_out.parameter:
-        pytest.skip("there are two tasks in all")
+    held_out = first_held_out(distribution)
+    if distribution.held_out_lists["test"] is None and (held_out.task_id >= 0).all():
+        pytest.skip("so few tasks that training meets them all")
     places = [Streams(0), *(Streams(seed, ("train", 0, "tasks")) for seed in range(8))]
     train = [distribution.sample(100, streams) for streams in places]
-    for name_of_leaf, leaf in held_out.parameter.items():
-        met = torch.cat([tasks.parameter[name_of_leaf] for tasks in train])
-        same = met.reshape(len(met), 1, -1) == leaf.reshape(1, len(leaf), -1)
-        assert not same.all(-1).any()
+    met = torch.cat([everything(tasks) for tasks in train])
+    for task in everything(held_out):
+        assert not (met == task).all(-1).any()
     ids = torch.cat([tasks.task_id for tasks in train]).unique()
     assert not torch.isin(held_out.task_id[held_out.task_id >= 0], ids).any()
 
 
-@every_case
-def test_the_held_out_list_is_pinned(name: str, preset: str) -> None:
+@pytest.mark.parametrize(("name", "preset", "split"), SPLITS)
+def test_the_held_out_lists_are_pinned(name: str, preset: str, split: str) -> None:
     distribution, _ = make(name, preset)
-    tasks = distribution.held_out(min(40, distribution.num_held_out or 40))
+    tasks = first_held_out(distribution, split)
     digest = hashlib.sha256()
     for leaf_name in sorted(tasks.parameter):
         digest.update(leaf_name.encode() + tasks.parameter[leaf_name].numpy().tobytes())
     digest.update(tasks.task_id.numpy().tobytes())
-    expected = f"{digest.hexdigest()} {name.removeprefix('metarl/')} {preset}"
-    assert expected in HELD_OUT.splitlines()
+    case = f"{name.removeprefix('metarl/')} {preset} {split}"
+    expected = f"{digest.hexdigest()} {case}"
+    assert expected in HELD_OUT, f"expected among the pinned lists: {expected}"
+
+
+@pytest.mark.parametrize(("name", "preset", "split"), SPLITS)
+def test_a_finite_list_refuses_more_than_it_has(name: str, preset: str, split: str) -> None:
+    distribution, _ = make(name, preset)
+    length = distribution.held_out_lists[split]
+    if length is None:
+        assert len(distribution.held_out(1000, split).task_id) == 1000
+        return
+    with pytest.raises(ValueError, match=rf"{length} .* tasks, asked for {length + 1}"):
+        distribution.held_out(length + 1, split)
 
 
 @every_case
-def test_a_finite_list_refuses_more_than_it_has(name: str, preset: str) -> None:
-    distribution, _ = make(name, preset)
-    assert distribution.num_held_out == (30 if preset == "pearl-2019" else None)
-    if distribution.num_held_out is None:
-        assert len(distribution.held_out(1000).task_id) == 1000
-        return
-    with pytest.raises(ValueError, match=r"30 held-out tasks, asked for 31"):
-        distribution.held_out(31)
+def test_an_unknown_split_is_answered_with_the_nearest(name: str, preset: str) -> None:
+    with pytest.raises(ValueError, match=r"did you mean 'test'\? known: test"):
+        make(name, preset)[0].held_out(1, "tests")
+
+
+@every_case
+def test_some_copies_may_restart_while_the_others_go_on(name: str, preset: str) -> None:
+    distribution, env = make(name, preset, horizon=4)
+    assert isinstance(env, CanRestart)
+    tasks, action, running = distribution.held_out(K), actions(env, K), torch.ones(K, E).bool()
+    copies = torch.tensor([[True, False], [False, False], [True, True]])
+    alone = rollout(env, tasks, action)
+    fresh = rollout(env, tasks, action, STREAMS.at("restart"))
+    env.reset(tasks, E, STREAMS)
+    for time in range(2):
+        env.step(action[:, :, time], running)
+    obs = env.restart(copies, STREAMS.at("restart"))
+    assert torch.equal(obs[copies], fresh.obs[:, :, 0][copies])
+    assert torch.equal(obs[~copies], alone.obs[:, :, 2][~copies])
+    for time in range(2):
+        now = torch.where(
+            copies[..., None] if action.ndim == 4 else copies,
+            action[:, :, time],
+            action[:, :, time + 2],
+        )
+        step = env.step(now, running)
+        assert torch.equal(step.obs[~copies], alone.obs[:, :, time + 3][~copies])
+        assert torch.equal(step.reward[~copies], alone.reward[:, :, time + 2][~copies])
+        if env.spec.name not in NOISY_STEPS:
+            assert torch.equal(step.obs[copies], fresh.obs[:, :, time + 1][copies])
+            assert torch.equal(step.reward[copies], fresh.reward[:, :, time][copies])
 
 
 @pytest.mark.parametrize("name", ENVS)
@@ -293,8 +373,11 @@ def test_a_bad_number_is_refused_by_the_name_of_its_field(
     config: Any = envs.preset(name, preset)
     owner = type(config).__name__
     for field in fields(config):
-        is_flag = isinstance(getattr(config, field.name), bool)
-        if is_flag or (wrong == 0 and field.name in ("num_train_tasks", "num_test_tasks")):
+        value = getattr(config, field.name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        presets = ENVS[name].presets.values()
+        may_be_0 = any(getattr(other, field.name) == 0 for other in presets)
+        if not is_number or (wrong == 0 and may_be_0):
             continue
         with pytest.raises(ValueError, match=rf"^{owner}\.{field.name} must be .*{wrong!r}"):
             replace(config, **{field.name: wrong})

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.envs.half_cheetah import HalfCheetah, HalfCheetahDirConfig, HalfCheetahVelConfig
+from metarl.envs.half_cheetah import HalfCheetahDirConfig, HalfCheetahVelConfig
+from metarl.envs.mujoco_env import MujocoEnv
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
 from metarl.types import Step, Tasks
@@ -21,9 +22,9 @@ DIR, VEL = "metarl/HalfCheetahDir-v0", "metarl/HalfCheetahVel-v0"
 STREAMS = Streams(3, ("half-cheetah",))
 
 
-def build(name: str, config: Any) -> tuple[TaskDistribution, HalfCheetah]:
+def build(name: str, config: Any) -> tuple[TaskDistribution, MujocoEnv]:
     distribution, env = envs.build(name, config, threads=1)
-    assert isinstance(env, HalfCheetah)
+    assert isinstance(env, MujocoEnv)
     return distribution, env
 
 
@@ -32,7 +33,7 @@ def tasks(**parameter: list[float]) -> Tasks:
     return Tasks(torch.full((len(next(iter(leaves.values()))),), -1), leaves)
 
 
-def step_all(env: HalfCheetah, action: Tensor) -> Step:
+def step_all(env: MujocoEnv, action: Tensor) -> Step:
     return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
 
 
@@ -89,7 +90,7 @@ def test_pays_and_observes_like_gymnasiums(tmp_path: Path, monkeypatch: pytest.M
         assert step.reward[1, 0].item() == pytest.approx(expected, abs=1e-5)
 
 
-def by_hand(env: HalfCheetah, before: np.ndarray, action: np.ndarray, scale: float) -> Any:
+def by_hand(env: MujocoEnv, before: np.ndarray, action: np.ndarray, scale: float) -> Any:
     """Velocity and control cost of each copy, from the positions and the formula."""
     velocity = (env.physics.qpos[:, 0] - before) / 0.05
     torque = np.minimum(np.maximum(action.reshape(-1, 6) / scale, -1.0), 1.0)

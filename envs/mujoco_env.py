@@ -1,0 +1,229 @@
+"""Copies of a MuJoCo body that do a task: what all simulated families share.
+
+A family says in a ``Body`` what its copies are, observe and are paid for, as functions of numpy
+arrays with one row per copy. Its actions are shares of the motors' ranges: divided by
+``action_limit`` and clipped to [-1, 1], -1 is a motor's lowest control and 1 its highest.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.checks import InputError
+from metarl.envs.physics import BatchPhysics
+from metarl.envs.transfers import to_device, to_host
+from metarl.seeding import Streams
+from metarl.types import EnvSpec, Step, Tasks
+
+Array: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
+Parameters: TypeAlias = Mapping[str, Array]
+"""Task parameters by name, [N, ...]: one row per copy."""
+
+
+class Moved(NamedTuple):
+    """One step of N copies, as what they are paid for sees it."""
+
+    before: Array
+    """[N, ...] what ``Body.measure`` returned before the step."""
+    after: Array
+    """[N, ...] what it returned after it."""
+    action: Array
+    """[N, A] in [-1, 1]."""
+    parameter: Parameters
+    physics: BatchPhysics
+
+    @property
+    def velocity(self) -> Array:
+        """Change of what is measured, per second."""
+        velocity: Array = (self.after - self.before) / self.physics.dt
+        return velocity
+
+    @property
+    def effort(self) -> Array:
+        """[N] sum of the squared actions."""
+        effort: Array = np.einsum("na,na->n", self.action, self.action)
+        return effort
+
+
+class Noise(NamedTuple):
+    """How starts differ from the model's own pose; every entry of it independently."""
+
+    position: float
+    """Positions get U(-this, this) in m or rad."""
+    velocity: float
+    """Velocities get this times N(0, 1), or U(-this, this), in m/s or rad/s."""
+    normal: bool = True
+    """Which of the two."""
+
+
+class Body(NamedTuple):
+    """What the copies of a family are. Arrays have one row per copy."""
+
+    xml: str
+    """The model, as MJCF."""
+    substeps: int
+    """Simulator steps of one environment step."""
+    noise: Noise
+    observe: Callable[[BatchPhysics], Sequence[Array]]
+    """Returns the parts [N, ...] of the observation, which are put side by side."""
+    measure: Callable[[BatchPhysics], Array]
+    """Returns [N, ...] whose change in a step the reward needs; a copy, not a view."""
+    reward: Callable[[Moved], Array]
+    """Returns [N]."""
+    unhealthy: Callable[[BatchPhysics], Flags] | None = None
+    """Returns [N]: whose episode ends here. None where none ever does."""
+    success: Callable[[Moved], Flags] | None = None
+    """Returns [N]: who is at the goal, where there is one."""
+    arrange: Callable[[Array, Array, Parameters], None] | None = None
+    """Changes starts ``qpos`` [N, nq] and ``qvel`` [N, nv] in place, to suit the tasks."""
+    vary: Callable[[BatchPhysics, Parameters], None] | None = None
+    """Writes each copy's own model fields (``BatchPhysics.expand``) before its start."""
+
+
+class MujocoEnv:
+    """E copies of each of K tasks of one body. Owns the physics of all of them."""
+
+    def __init__(
+        self, spec: EnvSpec, body: Body, parameters: Sequence[str], device: str, threads: int
+    ) -> None:
+        self.spec, self.threads, self.body = spec, threads, body
+        self._parameters, self._device = tuple(parameters), device
+        self.physics = self.build_physics(1)
+        low, high = self.physics.control_range
+        self._middle, self._half = (low + high) / 2.0, (high - low) / 2.0
+        self._plain = bool((self._middle == 0.0).all() and (self._half == 1.0).all())
+        self._shape = (1, 1)
+        self._parameter: Parameters = {}
+        self._action, self._before = np.zeros((1, spec.action_size)), np.zeros(1)
+
+    @cached_property
+    def lanes(self) -> tuple["MujocoEnv", ...]:
+        """Two environments that share the threads; none where these are few.
+
+        On two threads, whose physics leaves no core for acting, two lanes gained nothing.
+        """
+        if self.threads < 4:
+            return ()
+        half = self.threads // 2
+        return tuple(
+            MujocoEnv(self.spec, self.body, self._parameters, self._device, threads)
+            for threads in (half, self.threads - half)
+        )
+
+    def build_physics(self, num_copies: int) -> BatchPhysics:
+        """Return the physics of N copies."""
+        return BatchPhysics(self.body.xml, num_copies, self.body.substeps, self.threads)
+
+    def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
+        """Start E episodes of each task; return obs [K, E, O].
+
+        Raises:
+            ValueError: the tasks are those of another environment.
+        """
+        if set(tasks.parameter) != set(self._parameters):
+            raise InputError(
+                [
+                    f"{self.spec.name} takes tasks with {', '.join(self._parameters)};"
+                    f" got {', '.join(tasks.parameter)}"
+                ]
+            )
+        self._shape = (len(tasks.task_id), episodes)
+        num_copies = self._shape[0] * episodes
+        self._action = np.zeros((num_copies, self.spec.action_size))
+        if self.physics.num_copies != num_copies:
+            self.physics = self.build_physics(num_copies)
+        # One entry per copy, in the order of the copies.
+        self._parameter = {
+            name: np.repeat(leaf.double().cpu().numpy(), episodes, axis=0)
+            for name, leaf in tasks.parameter.items()
+        }
+        if self.body.vary is not None:
+            self.body.vary(self.physics, self._parameter)
+        self.physics.reset(*self._starts(streams))
+        return self._observe()
+
+    def restart(self, copies: Tensor, streams: Streams) -> Tensor:
+        """Start a new episode in ``copies`` [K, E] bool; return obs [K, E, O]."""
+        rows = to_host(copies.flatten()).nonzero()[0]
+        self.physics.reset(*self._starts(streams), rows)
+        return self._observe()
+
+    def step(self, action: Tensor, running: Tensor) -> Step:
+        """Apply actions [K, E, A] to the running copies.
+
+        Raises:
+            ValueError: the actions have another shape.
+        """
+        return self._result(self.physics.step(self._control(action, running)))
+
+    def start_step(self, action: Tensor, running: Tensor) -> None:
+        """Begin ``step``, and return at once.
+
+        Raises:
+            ValueError: the actions have another shape.
+            RuntimeError: a step is under way.
+        """
+        self.physics.start_step(self._control(action, running))
+
+    def finish_step(self) -> Step:
+        """Wait for the step that was begun.
+
+        Raises:
+            RuntimeError: none was begun.
+        """
+        return self._result(self.physics.finish_step())
+
+    def _starts(self, streams: Streams) -> tuple[Array, Array]:
+        """Draw starts ``qpos`` [N, nq] and ``qvel`` [N, nv] of all copies."""
+        num_tasks, episodes = self._shape
+        noise, host = self.body.noise, streams._replace(device="cpu")
+        rest, num_speeds = self.physics.nominal("qpos0"), self.physics.qvel.shape[1]
+        qpos = host.uniform("qpos", num_tasks, (episodes, len(rest))).double().numpy()
+        draw = host.normal if noise.normal else host.uniform
+        qvel = draw("qvel", num_tasks, (episodes, num_speeds)).double().numpy()
+        if not noise.normal:
+            qvel = 2.0 * qvel - 1.0
+        qpos = (2.0 * noise.position * qpos - noise.position).reshape(-1, len(rest)) + rest
+        qvel = (noise.velocity * qvel).reshape(-1, num_speeds)
+        if self.body.arrange is not None:
+            self.body.arrange(qpos, qvel, self._parameter)
+        return qpos, qvel
+
+    def _control(self, action: Tensor, running: Tensor) -> NDArray[np.int64] | None:
+        """Set the motors; return the copies to step, None for all."""
+        physics, size = self.physics, self.spec.action_size
+        expected = (*self._shape, size)
+        if action.shape != expected:
+            raise ValueError(f"{self.spec.name}: action is {tuple(action.shape)}, not {expected}")
+        physics.refuse_two_steps()
+        np.divide(to_host(action.reshape(-1, size)), self.spec.action_limit, out=self._action)
+        np.clip(self._action, -1.0, 1.0, out=self._action)
+        physics.ctrl[:] = self._action if self._plain else self._middle + self._half * self._action
+        self._before = self.body.measure(physics)
+        rows = to_host(running.flatten())
+        return None if rows.all() else rows.nonzero()[0]
+
+    def _result(self, faulty: Flags) -> Step:
+        """Read what the step led to."""
+        body, physics = self.body, self.physics
+        moved = Moved(self._before, body.measure(physics), self._action, self._parameter, physics)
+        ended = np.zeros_like(faulty) if body.unhealthy is None else body.unhealthy(physics)
+        return Step(
+            obs=self._observe(),
+            reward=self._tensor(body.reward(moved).astype(np.float32)),
+            terminated=self._tensor(ended),
+            faulty=self._tensor(faulty),
+            success=None if body.success is None else self._tensor(body.success(moved)),
+        )
+
+    def _observe(self) -> Tensor:
+        parts = self.body.observe(self.physics)
+        return self._tensor(np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind"))
+
+    def _tensor(self, rows: NDArray[np.generic]) -> Tensor:
+        return to_device(rows, self._device).reshape(*self._shape, *rows.shape[1:])
