@@ -11,7 +11,6 @@ from typing import Annotated, NamedTuple
 
 import tyro
 
-from metarl import agents, envs
 from metarl.checkpoint import CheckpointError
 from metarl.checks import InputError, unknown
 from metarl.experiments.arguments import parse, plain_console, preset_argument
@@ -26,8 +25,9 @@ from metarl.experiments.evaluate import (
     report,
 )
 from metarl.experiments.experiment import Device, Experiment
+from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
-from metarl.experiments.presets import PRESETS
+from metarl.experiments.listing import list_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.train import train
 from metarl.processes import PeerLostError, Processes, connect
@@ -71,23 +71,6 @@ class EvaluateArgs(EvaluationRequest):
     """Where to evaluate, wherever the run was trained."""
     threads: int = 0
     """Threads of the physics; 0 takes every core of this process."""
-
-
-def list_command(arguments: Sequence[str]) -> int:
-    """Print every environment, agent and preset, one line each."""
-    if arguments:
-        raise InputError([f"metarl list takes no arguments, got {' '.join(arguments)}"])
-    console = plain_console()
-    console.print("environments")
-    for name, family in envs.ENVS.items():
-        console.print(f"  {name:28} {family.summary} (presets: {', '.join(family.presets)})")
-    console.print("agents")
-    for name, entry in agents.AGENTS.items():
-        console.print(f"  {name:28} {entry.summary}")
-    console.print("presets")
-    for name, make in PRESETS.items():
-        console.print(f"  {name:38} {(make.__doc__ or '').strip().splitlines()[0]}")
-    return 0
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -137,9 +120,10 @@ class Command(NamedTuple):
 
 
 COMMANDS: Mapping[str, Command] = {
-    "list": Command(list_command, "list", "environments, agents and presets"),
+    "list": Command(list_command, "list [envs|agents|presets]", "what there is"),
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
+    "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
     "bench": Command(bench_command, "bench PRESET|envs|gpu|scaling", "measure speed"),
 }
 
@@ -183,7 +167,7 @@ def _print_usage() -> None:
     console = plain_console()
     console.print("metarl: meta-reinforcement learning in PyTorch\n")
     for command in COMMANDS.values():
-        console.print(f"  metarl {command.usage:25} {command.summary}")
+        console.print(f"  metarl {command.usage:34} {command.summary}")
     console.print("\n`metarl train PRESET --help` shows every flag with its default.")
 
 
