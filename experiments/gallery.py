@@ -99,11 +99,7 @@ def page_text(page: Page, pictures: Mapping[str, str], ceiling_tasks: int) -> st
         parts.append(f"## {short(name)}\n\n`{name}`: {envs.ENVS[name].summary}.")
         if name in pictures:
             parts.append(f"![{short(name)}]({pictures[name]})")
-        parts += [
-            _parameters(name),
-            _settings(envs.ENVS[name], name),
-            _ceilings(name, ceiling_tasks),
-        ]
+        parts += [_parameters(name), _settings(name), _ceilings(name, ceiling_tasks)]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
 
