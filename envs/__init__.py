@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import half_cheetah, navigation, tabular
+from metarl.envs import ant, half_cheetah, navigation, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -20,6 +20,9 @@ EnvConfig: TypeAlias = (
     | navigation.NavigationConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
+    | ant.AntDirConfig
+    | ant.AntVelConfig
+    | ant.AntGoalConfig
 )
 
 
@@ -82,6 +85,24 @@ ENVS: Mapping[str, Family] = {
         half_cheetah.HalfCheetahVelConfig,
         half_cheetah.VEL_PRESETS,
         half_cheetah.build,
+    ),
+    "metarl/AntDir-v0": Family(
+        "ant, in a hidden direction",
+        ant.AntDirConfig,
+        ant.DIR_PRESETS,
+        ant.build,
+    ),
+    "metarl/AntVel-v0": Family(
+        "ant at a hidden velocity",
+        ant.AntVelConfig,
+        ant.VEL_PRESETS,
+        ant.build,
+    ),
+    "metarl/AntGoal-v0": Family(
+        "ant and a hidden place to go to",
+        ant.AntGoalConfig,
+        ant.GOAL_PRESETS,
+        ant.build,
     ),
 }
 
