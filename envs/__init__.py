@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import ant, half_cheetah, navigation, tabular
+from metarl.envs import ant, half_cheetah, humanoid, navigation, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -23,6 +23,7 @@ EnvConfig: TypeAlias = (
     | ant.AntDirConfig
     | ant.AntVelConfig
     | ant.AntGoalConfig
+    | humanoid.HumanoidDirConfig
 )
 
 
@@ -103,6 +104,12 @@ ENVS: Mapping[str, Family] = {
         ant.AntGoalConfig,
         ant.GOAL_PRESETS,
         ant.build,
+    ),
+    "metarl/HumanoidDir-v0": Family(
+        "humanoid, in a hidden direction",
+        humanoid.HumanoidDirConfig,
+        humanoid.PRESETS,
+        humanoid.build,
     ),
 }
 

@@ -56,8 +56,15 @@ from functools import partial
 import numpy as np
 
 from metarl.checks import NON_NEGATIVE, POSITIVE, check_fields
-from metarl.envs.locomotion import LocomotionConfig, goals, headings, two_headings, velocities
-from metarl.envs.mujoco_env import Array, Body, Flags, Moved, MujocoEnv, Noise
+from metarl.envs.locomotion import (
+    LocomotionConfig,
+    goals,
+    headings,
+    outside,
+    two_headings,
+    velocities,
+)
+from metarl.envs.mujoco_env import Array, Body, Moved, MujocoEnv, Noise
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import TaskListConfig, listed
 from metarl.protocols import TaskDistribution
@@ -187,13 +194,6 @@ def place(physics: BatchPhysics) -> Array:
     """Return where the torso of a free body is, x and y, [N, 2] in m."""
     position: Array = physics.qpos[:, :2].copy()
     return position
-
-
-def outside(physics: BatchPhysics, healthy: tuple[float, float]) -> Flags:
-    """Return [N]: whether the torso of a free body is lower or higher than it may be."""
-    height, (lowest, highest) = physics.qpos[:, 2], healthy
-    flags: Flags = (height < lowest) | (height > highest)
-    return flags
 
 
 def _observe(physics: BatchPhysics, observe_place: bool) -> Sequence[Array]:

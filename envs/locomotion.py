@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from metarl.checks import COUNT, POSITIVE, check_fields
+from metarl.envs.mujoco_env import Flags
+from metarl.envs.physics import BatchPhysics
 from metarl.envs.task_lists import EndlessTasks, EnumeratedTasks
 from metarl.seeding import Streams
 from metarl.types import Parameter
@@ -118,3 +120,10 @@ def _directions(num_tasks: int, streams: Streams) -> Tensor:
     """Draw unit vectors [K, 2]; in float64, whose rounded cosine is the same on every processor."""
     angle = 2.0 * math.pi * streams.uniform("angle", num_tasks, ()).double()
     return torch.stack((angle.cos(), angle.sin()), -1)
+
+
+def outside(physics: BatchPhysics, healthy: tuple[float, float]) -> Flags:
+    """Return [N]: whether the torso of a free body is lower or higher than it may be."""
+    height, (lowest, highest) = physics.qpos[:, 2], healthy
+    flags: Flags = (height < lowest) | (height > highest)
+    return flags

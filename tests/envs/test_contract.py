@@ -37,7 +37,7 @@ DETERMINISTIC = {("metarl/PointNavigation-v0", "maml-2017")}
 NOISY_STEPS = {f"metarl/{name}-v0" for name in ("BernoulliBandit", "GaussianBandit", "TabularMDP")}
 """Environments that draw noise for every step: a copy that restarts meets it in another order."""
 
-MAY_BE_0 = {"control_cost", "bonus", "lowest"}
+MAY_BE_0 = {"control_cost", "bonus", "lowest", "num_train_tasks", "num_test_tasks"}
 """Numbers that may be 0 in every family, though no preset of some has it so."""
 
 every_case = pytest.mark.parametrize(("name", "preset"), CASES)
