@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import ant, half_cheetah, humanoid, navigation, tabular
+from metarl.envs import ant, half_cheetah, humanoid, navigation, swimmer, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -24,6 +24,7 @@ EnvConfig: TypeAlias = (
     | ant.AntVelConfig
     | ant.AntGoalConfig
     | humanoid.HumanoidDirConfig
+    | swimmer.SwimmerVelConfig
 )
 
 
@@ -110,6 +111,12 @@ ENVS: Mapping[str, Family] = {
         humanoid.HumanoidDirConfig,
         humanoid.PRESETS,
         humanoid.build,
+    ),
+    "metarl/SwimmerVel-v0": Family(
+        "swimmer at a hidden velocity",
+        swimmer.SwimmerVelConfig,
+        swimmer.PRESETS,
+        swimmer.build,
     ),
 }
 

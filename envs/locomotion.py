@@ -35,15 +35,15 @@ def directions(name: str, device: str) -> EnumeratedTasks:
     return EnumeratedTasks(name, both, {"direction": about})
 
 
-def velocities(name: str, device: str, max_velocity: float) -> EndlessTasks:
-    """Return tasks ``velocity`` ~ U[0, v]; the shifted ones lie in U[v, v + 1] m/s."""
-    about = Parameter("rewarded velocity", "m/s", (), 0.0, max_velocity + 1.0)
+def velocities(name: str, device: str, max_velocity: float, beyond: float = 1.0) -> EndlessTasks:
+    """Return tasks ``velocity`` ~ U[0, v]; the shifted ones lie in U[v, v + ``beyond``] m/s."""
+    about = Parameter("rewarded velocity", "m/s", (), 0.0, max_velocity + beyond)
     return EndlessTasks(
         name,
         partial(_draw_velocities, low=0.0, width=max_velocity),
         device,
         {"velocity": about},
-        shifted=partial(_draw_velocities, low=max_velocity, width=1.0),
+        shifted=partial(_draw_velocities, low=max_velocity, width=beyond),
     )
 
 
