@@ -20,8 +20,8 @@ index   what                                                               unit
 22-24   velocity of the torso, x, y, z                                     m/s
 25-27   angular velocity of the torso, in its own frame                    rad/s
 28-44   joint velocities, in the order of the angles                       rad/s
-45-184  for each body: inertia (6) about the body's centre of mass, first  kg m^2, kg m, kg
-        moment of mass (3), mass (1)
+45-184  for each body: inertia (6) and first moment of mass (3) about the  kg m^2, kg m, kg
+        centre of mass of the whole, mass (1)
 185-268 for each body: angular (3) and linear (3) velocity at the centre   rad/s, m/s
         of mass of the whole
 269-291 force of the motors on the torso (6, always 0) and on each joint   N, N m

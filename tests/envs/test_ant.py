@@ -162,8 +162,11 @@ def assert_uniform(share: Tensor) -> None:
     assert distance < 2.7 / n**0.5
 
 
-def test_goals_are_uniform_in_the_disc() -> None:
-    goal = build(GOAL, AntGoalConfig(disc=True))[0].sample(2000, STREAMS).parameter["goal"]
+@pytest.mark.parametrize("preset", ["promp-2019", "pearl-2019"])
+def test_goals_are_uniform_in_the_disc(preset: str) -> None:
+    config: Any = envs.preset(GOAL, preset)
+    distribution, _ = build(GOAL, replace(config, num_train_tasks=0, num_test_tasks=0))
+    goal = distribution.sample(2000, STREAMS).parameter["goal"]
     distance = goal.double().norm(dim=-1)
     assert distance.max() <= 3.0
     assert_uniform((distance / 3.0) ** 2)
