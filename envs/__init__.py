@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
 from metarl.envs import grid_maze, half_cheetah, navigation, tabular
+from metarl.envs import ant, half_cheetah, humanoid, navigation, swimmer, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -21,6 +22,11 @@ EnvConfig: TypeAlias = (
     | grid_maze.GridMazeConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
+    | ant.AntDirConfig
+    | ant.AntVelConfig
+    | ant.AntGoalConfig
+    | humanoid.HumanoidDirConfig
+    | swimmer.SwimmerVelConfig
 )
 
 
@@ -91,6 +97,36 @@ ENVS: Mapping[str, Family] = {
         half_cheetah.HalfCheetahVelConfig,
         half_cheetah.VEL_PRESETS,
         half_cheetah.build,
+    ),
+    "metarl/AntDir-v0": Family(
+        "ant, in a hidden direction",
+        ant.AntDirConfig,
+        ant.DIR_PRESETS,
+        ant.build,
+    ),
+    "metarl/AntVel-v0": Family(
+        "ant at a hidden velocity",
+        ant.AntVelConfig,
+        ant.VEL_PRESETS,
+        ant.build,
+    ),
+    "metarl/AntGoal-v0": Family(
+        "ant and a hidden place to go to",
+        ant.AntGoalConfig,
+        ant.GOAL_PRESETS,
+        ant.build,
+    ),
+    "metarl/HumanoidDir-v0": Family(
+        "humanoid, in a hidden direction",
+        humanoid.HumanoidDirConfig,
+        humanoid.PRESETS,
+        humanoid.build,
+    ),
+    "metarl/SwimmerVel-v0": Family(
+        "swimmer at a hidden velocity",
+        swimmer.SwimmerVelConfig,
+        swimmer.PRESETS,
+        swimmer.build,
     ),
 }
 

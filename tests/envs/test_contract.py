@@ -40,7 +40,14 @@ DETERMINISTIC = {
 NOISY_STEPS = {f"metarl/{name}-v0" for name in ("BernoulliBandit", "GaussianBandit", "TabularMDP")}
 """Environments that draw noise for every step: a copy that restarts meets it in another order."""
 
-MAY_BE_0 = {"step_cost"}
+MAY_BE_0 = {
+    "bonus",
+    "control_cost",
+    "lowest",
+    "num_test_tasks",
+    "num_train_tasks",
+    "step_cost",
+}
 """Numbers that may be 0 in every family, though no preset of some has it so."""
 
 SPARSE = {"metarl/GridMaze-v0"}
