@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import half_cheetah, navigation, tabular
+from metarl.envs import half_cheetah, hopper, navigation, tabular, walker2d
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -20,6 +20,10 @@ EnvConfig: TypeAlias = (
     | navigation.NavigationConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
+    | walker2d.Walker2dRandParamsConfig
+    | walker2d.Walker2dVelConfig
+    | hopper.HopperRandParamsConfig
+    | hopper.HopperVelConfig
 )
 
 
@@ -82,6 +86,32 @@ ENVS: Mapping[str, Family] = {
         half_cheetah.HalfCheetahVelConfig,
         half_cheetah.VEL_PRESETS,
         half_cheetah.build,
+    ),
+    "metarl/Walker2dRandParams-v0": Family(
+        "walker of unknown masses, frictions and dampings",
+        walker2d.Walker2dRandParamsConfig,
+        walker2d.RAND_PARAMS_PRESETS,
+        walker2d.build,
+        shows="dynamics",
+    ),
+    "metarl/Walker2dVel-v0": Family(
+        "walker at a hidden velocity",
+        walker2d.Walker2dVelConfig,
+        walker2d.VEL_PRESETS,
+        walker2d.build,
+    ),
+    "metarl/HopperRandParams-v0": Family(
+        "hopper of unknown masses, frictions and dampings",
+        hopper.HopperRandParamsConfig,
+        hopper.RAND_PARAMS_PRESETS,
+        hopper.build,
+        shows="dynamics",
+    ),
+    "metarl/HopperVel-v0": Family(
+        "hopper at a hidden velocity",
+        hopper.HopperVelConfig,
+        hopper.VEL_PRESETS,
+        hopper.build,
     ),
 }
 

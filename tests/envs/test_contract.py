@@ -269,7 +269,7 @@ def test_a_shorter_held_out_list_is_the_start_of_a_longer_one(name: str, preset:
     distribution, _ = make(name, preset)
     longer = first_held_out(distribution)
     distribution.sample(5, Streams(5))
-    for length in (1, 7, 20):
+    for length in (1, 7, min(20, len(longer.task_id))):
         assert_same_tasks(pick(longer, list(range(length))), make(name, preset)[0].held_out(length))
 
 
