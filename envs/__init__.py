@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import half_cheetah, hopper, navigation, tabular, walker2d
+from metarl.envs import half_cheetah, hopper, navigation, reacher, tabular, walker2d
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -24,6 +24,7 @@ EnvConfig: TypeAlias = (
     | walker2d.Walker2dVelConfig
     | hopper.HopperRandParamsConfig
     | hopper.HopperVelConfig
+    | reacher.ReacherGoalConfig
 )
 
 
@@ -112,6 +113,12 @@ ENVS: Mapping[str, Family] = {
         hopper.HopperVelConfig,
         hopper.VEL_PRESETS,
         hopper.build,
+    ),
+    "metarl/ReacherGoal-v0": Family(
+        "an arm and a hidden goal",
+        reacher.ReacherGoalConfig,
+        reacher.PRESETS,
+        reacher.build,
     ),
 }
 
