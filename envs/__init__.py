@@ -7,7 +7,15 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import half_cheetah, hopper, navigation, reacher, tabular, walker2d
+from metarl.envs import (
+    half_cheetah,
+    half_cheetah_params,
+    hopper,
+    navigation,
+    reacher,
+    tabular,
+    walker2d,
+)
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -20,6 +28,7 @@ EnvConfig: TypeAlias = (
     | navigation.NavigationConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
+    | half_cheetah_params.HalfCheetahRandParamsConfig
     | walker2d.Walker2dRandParamsConfig
     | walker2d.Walker2dVelConfig
     | hopper.HopperRandParamsConfig
@@ -87,6 +96,13 @@ ENVS: Mapping[str, Family] = {
         half_cheetah.HalfCheetahVelConfig,
         half_cheetah.VEL_PRESETS,
         half_cheetah.build,
+    ),
+    "metarl/HalfCheetahRandParams-v0": Family(
+        "half-cheetah of unknown masses, frictions and dampings",
+        half_cheetah_params.HalfCheetahRandParamsConfig,
+        half_cheetah_params.PRESETS,
+        half_cheetah_params.build,
+        shows="dynamics",
     ),
     "metarl/Walker2dRandParams-v0": Family(
         "walker of unknown masses, frictions and dampings",

@@ -130,7 +130,7 @@ def draw_multipliers(
     for field, shape in shapes.items():
         # In float64, whose rounded power is the same on every processor.
         side = 2.0 * streams.uniform(field, num_tasks, shape).double() - 1.0
-        exponent = side * width + torch.where(side < 0.0, -low, low)
+        exponent = side * width + torch.copysign(torch.full_like(side, low), side)
         multipliers[field] = (_FIELDS[field].base ** exponent).float()
     return multipliers
 
