@@ -7,8 +7,19 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import grid_maze, half_cheetah, navigation, tabular
-from metarl.envs import ant, half_cheetah, humanoid, navigation, swimmer, tabular
+from metarl.envs import (
+    ant,
+    grid_maze,
+    half_cheetah,
+    half_cheetah_params,
+    hopper,
+    humanoid,
+    navigation,
+    reacher,
+    swimmer,
+    tabular,
+    walker2d,
+)
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -27,6 +38,12 @@ EnvConfig: TypeAlias = (
     | ant.AntGoalConfig
     | humanoid.HumanoidDirConfig
     | swimmer.SwimmerVelConfig
+    | half_cheetah_params.HalfCheetahRandParamsConfig
+    | walker2d.Walker2dRandParamsConfig
+    | walker2d.Walker2dVelConfig
+    | hopper.HopperRandParamsConfig
+    | hopper.HopperVelConfig
+    | reacher.ReacherGoalConfig
 )
 
 
@@ -127,6 +144,45 @@ ENVS: Mapping[str, Family] = {
         swimmer.SwimmerVelConfig,
         swimmer.PRESETS,
         swimmer.build,
+    ),
+    "metarl/HalfCheetahRandParams-v0": Family(
+        "half-cheetah of unknown masses, frictions and dampings",
+        half_cheetah_params.HalfCheetahRandParamsConfig,
+        half_cheetah_params.PRESETS,
+        half_cheetah_params.build,
+        shows="dynamics",
+    ),
+    "metarl/Walker2dRandParams-v0": Family(
+        "walker of unknown masses, frictions and dampings",
+        walker2d.Walker2dRandParamsConfig,
+        walker2d.RAND_PARAMS_PRESETS,
+        walker2d.build,
+        shows="dynamics",
+    ),
+    "metarl/Walker2dVel-v0": Family(
+        "walker at a hidden velocity",
+        walker2d.Walker2dVelConfig,
+        walker2d.VEL_PRESETS,
+        walker2d.build,
+    ),
+    "metarl/HopperRandParams-v0": Family(
+        "hopper of unknown masses, frictions and dampings",
+        hopper.HopperRandParamsConfig,
+        hopper.RAND_PARAMS_PRESETS,
+        hopper.build,
+        shows="dynamics",
+    ),
+    "metarl/HopperVel-v0": Family(
+        "hopper at a hidden velocity",
+        hopper.HopperVelConfig,
+        hopper.VEL_PRESETS,
+        hopper.build,
+    ),
+    "metarl/ReacherGoal-v0": Family(
+        "an arm and a hidden goal",
+        reacher.ReacherGoalConfig,
+        reacher.PRESETS,
+        reacher.build,
     ),
 }
 
