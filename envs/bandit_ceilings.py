@@ -173,7 +173,8 @@ def ucb1(
 def gittins(mean: Tensor, num_pulls: int, _reward: Reward, streams: Streams) -> Tensor:
     """Pull the Bernoulli arm whose index, of horizon the pulls that are left, is the greatest.
 
-    The tables for n = 500 take some 20 s and 170 MB and are kept.
+    Building the tables takes 0.5 s for n = 100, and for n = 500 45 s of a core and 0.6 GB, of which
+    170 MB are kept.
     """
     tables = gittins_indices(num_pulls)
 

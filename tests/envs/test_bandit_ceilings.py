@@ -152,12 +152,42 @@ def test_ucb1_by_hand() -> None:
     # ln 10 = 2.303: bounds 0.5 + sqrt(4.605 / 8) = 1.259 and 0 + sqrt(4.605 / 2) = 1.517.
     seen = record([8, 2], [4, 0])
     assert ceilings.pull_upper_bound(seen, 10, STREAMS).item() == 1
+    # With c = 0.87 the bounds are equal at ln t = 2.30: the first is greater before, and less after.
+    assert ceilings.pull_upper_bound(seen, 9, STREAMS, 0.87).item() == 0
+    assert ceilings.pull_upper_bound(seen, 11, STREAMS, 0.87).item() == 1
     # With c = 0.2: 0.5 + 0.240 = 0.740 and 0.480.
     assert ceilings.pull_upper_bound(seen, 10, STREAMS, 0.2).item() == 0
     assert ceilings.pull_upper_bound(record([8, 0], [8, 0]), 8, STREAMS).item() == 1
     # From the prior with c = 2: 0.5 + sqrt(4.796 / 10) = 1.192 and 0.25 + sqrt(4.796 / 4) = 1.345.
     assert ceilings.pull_upper_bound_from_prior(seen, 10, STREAMS, 2.0).item() == 1
     assert ceilings.pull_upper_bound_from_prior(seen, 10, STREAMS, 0.1).item() == 0
+
+
+def test_every_pull_has_samples_of_its_own() -> None:
+    # Arms that never pay, of 3: the shares of pairs (first pull, second) follow the posterior.
+    mean = torch.tensor([[0.0, 1e-9, 2e-9]]).expand(4000, -1)
+    pulled = ceilings.thompson_sampling(mean, 2, "bernoulli", STREAMS)
+    # Again the same arm: Beta(1, 2) above two uniforms, E B^2 = 1/6.
+    again = (pulled[:, 0] == pulled[:, 1]).double().mean()
+    assert float(again) == pytest.approx(1 / 6, abs=0.025)
+
+
+def test_gittins_counts_the_pulls_that_are_left() -> None:
+    # An arm after 3 wins in 4 pulls has the chance 2/3 and an untouched one 1/2; the untouched one
+    # is worth trying with 40 pulls left, and not with 2.
+    table = gittins_indices(45)
+    assert table[39][0, 0] > 2 / 3 > table[1][0, 0]
+    mean = torch.tensor([[1e-9, 2e-9]]).expand(2000, -1)
+    # Nothing pays: with ever fewer pulls left, the rule is that of plain recursion in every state.
+    pulled = ceilings.gittins(mean, 5, "bernoulli", STREAMS)
+    tables, expected = gittins_indices(5), []
+    pulls = [0, 0]
+    for left in (5, 4, 3, 2, 1):
+        arm = int(tables[left - 1][pulls[1], 0] > tables[left - 1][pulls[0], 0])
+        pulls[arm] += 1
+        expected.append(arm)
+    first = pulled[:, :1]
+    assert torch.equal((pulled != first).long(), torch.tensor(expected).expand(2000, -1))
 
 
 def test_ucb1_pulls_every_arm_once_first() -> None:
