@@ -152,7 +152,7 @@ def test_ucb1_by_hand() -> None:
     # ln 10 = 2.303: bounds 0.5 + sqrt(4.605 / 8) = 1.259 and 0 + sqrt(4.605 / 2) = 1.517.
     seen = record([8, 2], [4, 0])
     assert ceilings.pull_upper_bound(seen, 10, STREAMS).item() == 1
-    # With c = 0.87 the bounds are equal at ln t = 2.30: the first is greater before, and less after.
+    # With c = 0.87 the bounds are equal at ln t = 2.30: before, the first is greater.
     assert ceilings.pull_upper_bound(seen, 9, STREAMS, 0.87).item() == 0
     assert ceilings.pull_upper_bound(seen, 11, STREAMS, 0.87).item() == 1
     # With c = 0.2: 0.5 + 0.240 = 0.740 and 0.480.
