@@ -20,6 +20,7 @@ from metarl.envs import (
     tabular,
     walker2d,
 )
+from metarl.envs import bandit_ceilings, half_cheetah, mdp_ceilings, navigation, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -75,18 +76,21 @@ ENVS: Mapping[str, Family] = {
         tabular.BernoulliBanditConfig,
         tabular.BERNOULLI_PRESETS,
         tabular.build_bandit,
+        ceilings=bandit_ceilings.BERNOULLI_CEILINGS,
     ),
     "metarl/GaussianBandit-v0": Family(
         "k arms with hidden mean payoffs",
         tabular.GaussianBanditConfig,
         tabular.GAUSSIAN_PRESETS,
         tabular.build_bandit,
+        ceilings=bandit_ceilings.GAUSSIAN_CEILINGS,
     ),
     "metarl/TabularMDP-v0": Family(
         "random finite MDPs: 10 states, 5 actions",
         tabular.TabularMDPConfig,
         tabular.MDP_PRESETS,
         tabular.build_mdp,
+        ceilings=mdp_ceilings.MDP_CEILINGS,
         shows="dynamics",
     ),
     "metarl/PointNavigation-v0": Family(
