@@ -9,18 +9,19 @@ from torch import Tensor
 from metarl.checks import COUNT, InputError, unknown
 from metarl.envs import (
     ant,
+    bandit_ceilings,
     grid_maze,
     half_cheetah,
     half_cheetah_params,
     hopper,
     humanoid,
+    mdp_ceilings,
     navigation,
     reacher,
     swimmer,
     tabular,
     walker2d,
 )
-from metarl.envs import bandit_ceilings, half_cheetah, mdp_ceilings, navigation, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
