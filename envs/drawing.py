@@ -1,8 +1,8 @@
 """Shapes on rasters: what the pictures of environments in the plane are made of.
 
-A raster is [height, width, 3] RGB of bytes, row 0 at the top. A place in it is (x, y) in pixels from
-the top left corner, x to the right and y down; the middle of the pixel in row r and column c is
-(c + 0.5, r + 0.5). What lies outside of the raster is left out.
+A raster is [height, width, 3] RGB of bytes, row 0 at the top. A place in it is (x, y) in pixels
+from the top left corner, x to the right and y down; the middle of the pixel in row r and column c
+is (c + 0.5, r + 0.5). What lies outside of the raster is left out.
 """
 
 import math
