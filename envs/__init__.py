@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import half_cheetah, navigation, tabular
+from metarl.envs import grid_navi, grid_navi_ceilings, half_cheetah, navigation, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -18,6 +18,7 @@ EnvConfig: TypeAlias = (
     | tabular.GaussianBanditConfig
     | tabular.TabularMDPConfig
     | navigation.NavigationConfig
+    | grid_navi.GridNaviConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
 )
@@ -70,6 +71,16 @@ ENVS: Mapping[str, Family] = {
         navigation.NavigationConfig,
         navigation.PRESETS,
         navigation.build,
+    ),
+    "metarl/GridNavi-v0": Family(
+        "a grid and a hidden goal cell",
+        grid_navi.GridNaviConfig,
+        grid_navi.PRESETS,
+        grid_navi.build,
+        ceilings={
+            "Bayes-optimal": grid_navi_ceilings.bayes_optimal,
+            "told the goal": grid_navi_ceilings.told_the_goal,
+        },
     ),
     "metarl/HalfCheetahDir-v0": Family(
         "half-cheetah, forwards or backwards",

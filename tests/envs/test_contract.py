@@ -36,6 +36,7 @@ DETERMINISTIC = {
         ("metarl/PointNavigation-v0", preset)
         for preset in ("maml-2017", "pearl-2019", "pearl-2019-sparse", "varibad-2020")
     ),
+    ("metarl/GridNavi-v0", "varibad-2020"),
 }
 """Cases in which nothing is random once the task is given."""
 
