@@ -169,6 +169,14 @@ def test_corners_do_not_pay_around_the_origin(action: tuple[float, float]) -> No
     assert move(start_preset("promp-2019", (2.0, 2.0)), action).reward.item() == 0.0
 
 
+def test_corners_pay_from_an_l1_norm_of_a_half_on() -> None:
+    env = start_preset("promp-2019", (2.0, 2.0))
+    move(env, (10.0, 10.0))
+    # To (0.24, 0.24), and to (0.26, 0.26): 0.37 as the crow flies.
+    close(move(env, (2.0, 2.0)).reward, [[0.0]])
+    close(move(env, (1.0, 1.0)).reward, [[0.02 * 2**0.5]])
+
+
 def test_on_an_axis_two_corners_are_nearest_and_pay() -> None:
     env = start_preset("promp-2019", (2.0, 2.0), (2.0, -2.0), (-2.0, 2.0))
     east = [(10.0, 0.0)] * 3
@@ -194,6 +202,7 @@ def test_corners_are_four_and_starts_fill_their_square() -> None:
     copies[:, 0] = True
     again = env.restart(copies, STREAMS.at("again"))
     assert (again[:, 0] != start[:, 0]).any(-1).all()
+    assert len(again[:, 0].unique(dim=0)) == 50
     assert torch.equal(again[:, 1:], start[:, 1:])
 
 
@@ -256,6 +265,8 @@ def test_shifted_goals_fill_the_ring_around_the_square() -> None:
     out = goal.abs().max(-1).values
     assert 1.0 <= out.min() < 1.01
     assert 1.99 < out.max() <= 2.0
+    # Its inner part, out to 1.5, has 1.25 / 3 of the area.
+    assert abs((out < 1.5).float().mean() - 1.25 / 3) < 5 * (0.25 / 8000) ** 0.5
     # Of the 12 unit squares of the ring, each has its share.
     x, y = (goal.clamp(-1.9999, 1.9999) + 2).floor().long().unbind(-1)
     counts = (4 * x + y).bincount(minlength=16)
