@@ -91,7 +91,9 @@ def new_trial(side: int, horizon: int, episodes: int) -> Trial:
         InputError: the grid is too large.
     """
     if side > _LARGEST_SIDE:
-        raise InputError([f"the search takes a side of at most {_LARGEST_SIDE}, got {side}"])
+        raise InputError(
+            [f"GridNaviConfig.side must be at most {_LARGEST_SIDE} for this ceiling, got {side}"]
+        )
     goals = goal_cells(side)
     x, y = np.divmod(np.arange(side * side), side)
     ends = [(x + dx, y + dy) for dx, dy in MOVES if dx or dy]
@@ -132,7 +134,10 @@ def _search(trial: Trial, bounds: list["_Bound"], at_least: int, width: int | No
             keep = keep[np.argsort(-optimistic[keep], kind="stable")[:width]]
         elif len(keep) > _MOST_WALKS:
             raise InputError(
-                [f"more than {_MOST_WALKS} walks to keep: {num_goals} goals are too many"]
+                [
+                    f"this ceiling keeps at most {_MOST_WALKS} walks, which are not enough for"
+                    f" {num_goals} goals and {trial.horizon} steps: lower GridNaviConfig.side"
+                ]
             )
         walks = walks.take(keep)
     order = np.lexsort((*-walks.worth.T[::-1], -walks.worth.sum(1)))
