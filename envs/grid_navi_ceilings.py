@@ -145,17 +145,18 @@ def _search(trial: Trial, bounds: list["_Bound"], at_least: int, width: int | No
 
 
 def _advance(trial: Trial, walks: Walks, step: int) -> Walks:
-    """Return every walk gone on in every direction, by step ``step`` of the trial."""
+    """Return every walk gone on to every neighbour, by step ``step`` of the trial."""
+    # What each goal is worth that is first met now, [G, M].
+    worth_now = trial.steps_at_goal(np.full(len(trial.distance), step))
     moved = []
     for direction in trial.neighbours.T:
-        cell = direction[walks.cell]
+        able = np.flatnonzero(direction[walks.cell] != walks.cell)
+        cell, seen, found, worth = walks.take(able)
+        cell = direction[cell]
         goal = trial.goal[cell]
-        new = np.flatnonzero((goal >= 0) & (walks.seen >> np.maximum(goal, 0) & 1 == 0))
-        seen, found, worth = walks.seen.copy(), walks.found.copy(), walks.worth.copy()
+        new = np.flatnonzero((goal >= 0) & (seen >> np.maximum(goal, 0) & 1 == 0))
         seen[new] |= np.int64(1) << goal[new]
         found[new, goal[new]] = step
-        # What each goal is worth that is first met now, [G, M].
-        worth_now = trial.steps_at_goal(np.full(len(trial.distance), step))
         worth[new] += worth_now[goal[new]]
         moved.append(Walks(cell, seen, found, worth))
     return Walks(*(np.concatenate(column) for column in zip(*moved, strict=True)))
