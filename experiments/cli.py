@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | evaluate | bench``."""
+"""The command line: ``metarl list | train | evaluate | check | bench``."""
 
 import importlib.metadata
 import json
@@ -10,21 +10,13 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import tyro
-from rich.console import Console
 
 from metarl import agents, envs
-from metarl.checkpoint import CheckpointError, write_json
-from metarl.checks import InputError, unknown
+from metarl.checkpoint import CheckpointError
+from metarl.checks import EnvFaultError, InputError, unknown
 from metarl.experiments.arguments import parse, plain_console, preset_argument
-from metarl.experiments.bench import BenchRequest, bench
-from metarl.experiments.bench_gpu import GpuRequest, bench_gpu
-from metarl.experiments.bench_scaling import (
-    ScalingRequest,
-    bench_scaling,
-    panels_of,
-    read_cells,
-)
-from metarl.experiments.bench_tables import print_benchmark, print_scaling, print_targets
+from metarl.experiments.bench_commands import bench_command
+from metarl.experiments.check import check_command
 from metarl.experiments.evaluate import (
     EvaluationRequest,
     as_json,
@@ -35,7 +27,6 @@ from metarl.experiments.evaluate import (
     report,
 )
 from metarl.experiments.experiment import Device, Experiment
-from metarl.experiments.figures import scaling_figure
 from metarl.experiments.group import as_one
 from metarl.experiments.presets import PRESETS
 from metarl.experiments.progress import DriftError
@@ -44,6 +35,8 @@ from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
+_EXPLAIN_THEMSELVES = ("evaluate", "check")
+"""Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
 _STATUSES: Mapping[type[Exception], int] = {
@@ -54,6 +47,7 @@ _STATUSES: Mapping[type[Exception], int] = {
     OSError: 74,
     FloatingPointError: 1,
     DriftError: 1,
+    EnvFaultError: 1,
 }
 """Errors that end a command with their message alone, and its exit status."""
 
@@ -81,54 +75,6 @@ class EvaluateArgs(EvaluationRequest):
     """Where to evaluate, wherever the run was trained."""
     threads: int = 0
     """Threads of the physics; 0 takes every core of this process."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultArgs:
-    """Where a benchmark's result goes."""
-
-    out: Path | None = None
-    """Where to write the JSON, besides what is printed."""
-    json: bool = False
-    """Print one JSON object and nothing else."""
-
-    def __post_init__(self) -> None:
-        # Before minutes are spent on what is to be written there.
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise InputError([f"--out must be a file in a folder that exists, got {self.out}"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchArgs(BenchRequest, ResultArgs):
-    """Measure an experiment's speed: medians and spreads of repeated rounds."""
-
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
-
-    def __post_init__(self) -> None:
-        BenchRequest.__post_init__(self)
-        ResultArgs.__post_init__(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GpuArgs(GpuRequest, ResultArgs):
-    """Measure what a machine with a GPU must reach, and say whether it does."""
-
-    def __post_init__(self) -> None:
-        GpuRequest.__post_init__(self)
-        ResultArgs.__post_init__(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScalingArgs(ScalingRequest, ResultArgs):
-    """Measure one meta-iteration for growing numbers of tasks; --out also draws a figure."""
-
-    def __post_init__(self) -> None:
-        ScalingRequest.__post_init__(self)
-        ResultArgs.__post_init__(self)
-        if self.out is not None and self.out.suffix == ".png":
-            raise InputError(
-                [f"--out must be the JSON, beside which the figure goes; got {self.out}"]
-            )
 
 
 def list_command(arguments: Sequence[str]) -> int:
@@ -186,54 +132,6 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def bench_command(arguments: Sequence[str]) -> int:
-    """Run ``metarl bench PRESET|gpu|scaling PRESET [flags]``."""
-    if arguments[:1] == ["gpu"]:
-        return _bench_gpu(arguments[1:])
-    if arguments[:1] == ["scaling"]:
-        return _bench_scaling(arguments[1:])
-    with connect() as processes:
-        with as_one(processes):
-            experiment, flags = preset_argument("bench", arguments)
-            default = BenchArgs(experiment=experiment)
-            args = parse(BenchArgs, flags, f"bench {experiment.preset}", default)
-        notes = plain_console(stderr=True, quiet=not processes.leads)
-        result = bench(args.experiment, args, notes, processes)
-        return _deliver(result, args, print_benchmark) if processes.leads else 0
-
-
-def _bench_gpu(flags: Sequence[str]) -> int:
-    args = parse(GpuArgs, flags, "bench gpu")
-    result = bench_gpu(args, plain_console(stderr=True))
-    return _deliver(result, args, print_targets)
-
-
-def _bench_scaling(arguments: Sequence[str]) -> int:
-    """Run ``metarl bench scaling PRESET [flags] [-- flags of metarl bench]``."""
-    experiment, flags = preset_argument("bench scaling", arguments)
-    cut = flags.index("--") if "--" in flags else len(flags)
-    args = parse(ScalingArgs, flags[:cut], f"bench scaling {experiment.preset}")
-    console = plain_console(stderr=True)
-    result = bench_scaling(experiment.preset, flags[cut + 1 :], args, console)
-    if args.out is not None:
-        picture = args.out.with_suffix(".png")
-        title = f"{experiment.preset}: one meta-iteration"
-        scaling_figure(picture, title, panels_of(read_cells(result)), args.tasks)
-    return _deliver(result, args, print_scaling)
-
-
-def _deliver(
-    result: Config, args: ResultArgs, print_tables: Callable[[Config, Console], None]
-) -> int:
-    if args.out is not None:
-        write_json(args.out, result)
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print_tables(result, plain_console())
-    return 0
-
-
 class Command(NamedTuple):
     """One row of the table of commands."""
 
@@ -246,6 +144,7 @@ COMMANDS: Mapping[str, Command] = {
     "list": Command(list_command, "list", "environments, agents and presets"),
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
+    "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "bench": Command(bench_command, "bench PRESET|gpu|scaling", "measure speed, phase by phase"),
 }
 
@@ -258,7 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in _HELP or (name in COMMANDS and rest[:1] and rest[0] in _HELP and name != "evaluate"):
+    if name in _HELP or (
+        name in COMMANDS and rest[:1] and rest[0] in _HELP and name not in _EXPLAIN_THEMSELVES
+    ):
         _print_usage()
         return 0
     if name == "--version":
