@@ -6,6 +6,7 @@ stands outside of ``metarl.envs`` for that: a worker starts in a fraction of a s
 small.
 """
 
+import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -180,7 +181,8 @@ class Bundle(gymnasium.Env[Any, Any]):
         None stands for a copy that goes on as it is.
         """
         # Ctrl-C reaches every process of a terminal: the parent decides what comes of it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if multiprocessing.parent_process() is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         share: Sequence[Start | None] = (options or {})["shares"][self._worker]
         try:
             for row, start in enumerate(share):
