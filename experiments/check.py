@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 
 from metarl import envs
-from metarl.checks import COUNT, InputError, check_fields, unknown
+from metarl.checks import COUNT, EnvFaultError, InputError, check_fields, unknown
 from metarl.envs import Family
 from metarl.envs.own import CanClose, FromTensors, OwnTasks
 from metarl.experiments.arguments import parse, plain_console
@@ -155,7 +155,7 @@ def _blaming(what: str, doing: str) -> Iterator[None]:
     """Turn whatever a user's module raises into one line that says where."""
     try:
         yield
-    except InputError:
+    except (InputError, EnvFaultError):
         raise
     except Exception as error:
         text = f"{what}: {doing} raised {type(error).__name__}: {error}{where(error)}"
