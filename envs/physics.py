@@ -231,7 +231,7 @@ class BatchPhysics:
         word = field.partition("_")[0]
         owner, number = _OWNERS[word]
         names = self._names(owner, getattr(self.model, number))
-        if element not in names:
+        if not element or element not in names:
             raise InputError([unknown(f"element of {field}", element, filter(None, names))])
         place = names.index(element)
         # A joint has as many degrees of freedom as its type says.

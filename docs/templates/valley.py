@@ -33,7 +33,7 @@ class Valley(gymnasium.Env[Observation, Action]):
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Push for 0.1 s; the reward is minus the distance to the flag, in m."""
-        place, speed = self._state
+        place, speed = self._state.tolist()
         speed += 0.1 * (float(action[0]) - self._task["slope"] * np.sin(2.0 * place))
         speed = float(np.clip(speed, -4.0, 4.0))
         place = float(np.clip(place + 0.1 * speed, -2.0, 2.0))

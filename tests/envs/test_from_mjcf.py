@@ -108,6 +108,30 @@ def test_a_factor_of_1_is_the_model_as_it_stands() -> None:
             assert torch.equal(one, other)
 
 
+def test_what_mujoco_derives_follows_what_varies() -> None:
+    _, env = door(vary=(PAYLOAD,)).build("cpu", 1)
+    which = tasks([1.0, 3.0], [0.0, 0.0])
+    del which.parameter["slide.dof_damping"]
+    env.reset(which, 1, STREAMS)
+    masses = env.physics.expand("body_mass")
+    assert masses[1].sum() > masses[0].sum()
+    np.testing.assert_allclose(env.physics.expand("body_subtreemass")[:, 0], masses.sum(1))
+
+
+def test_a_joint_has_as_many_rows_as_degrees_of_freedom() -> None:
+    xml = """<mujoco><worldbody>
+      <body name="ball"><freejoint name="float"/><geom name="ball" size="0.1"/></body>
+      <body name="arm"><joint name="hinge"/><geom size="0.1"/></body>
+    </worldbody></mujoco>"""
+    physics = BatchPhysics(xml, 1, 1, 1)
+    assert physics.rows_of("dof_damping", "float").tolist() == [0, 1, 2, 3, 4, 5]
+    assert physics.rows_of("dof_damping", "hinge").tolist() == [6]
+    assert physics.rows_of("jnt_stiffness", "hinge").tolist() == [1]
+    assert physics.rows_of("geom_friction", "ball").tolist() == [0]
+    with pytest.raises(InputError, match="element of geom_friction: no ''; known: ball"):
+        physics.rows_of("geom_friction", "")
+
+
 def test_tasks_are_drawn_and_described() -> None:
     distribution, env = door().build("cpu", 1)
     drawn = distribution.sample(500, STREAMS)

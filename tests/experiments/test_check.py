@@ -306,6 +306,16 @@ def test_an_environment_that_fails_by_itself_is_not_asked_again(
     assert not _children()
 
 
+def test_an_environment_that_cannot_be_made_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = GYM.format(folder=str(USER_CODE)).replace('"nan"', '"constructor"')
+    (tmp_path / "unmade_tasks.py").write_text(code)
+    assert main(["check", f"{tmp_path / 'unmade_tasks.py'}:ENV"]) == 1
+    said = capsys.readouterr().err
+    assert said == "metarl: my/Faulty-v0: constructor raised OSError: no such robot\n"
+
+
 def _children() -> list[str]:
     """Worker processes of this one; what Python keeps to clean up after them does not count."""
     task = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
