@@ -7,6 +7,7 @@ arrays with one row per copy. Its actions are shares of the motors' ranges: divi
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -64,8 +65,8 @@ class Noise(NamedTuple):
 class Body(NamedTuple):
     """What the copies of a family are. Arrays have one row per copy."""
 
-    xml: str
-    """The model, as MJCF."""
+    xml: str | Path
+    """The model, as MJCF: its text, or a file."""
     substeps: int
     """Simulator steps of one environment step."""
     noise: Noise

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib import resources
+from pathlib import Path
 
 import mujoco
 import mujoco.batch
@@ -23,6 +24,19 @@ _FAULTS = [
         mujoco.mjtWarning.mjWARN_BADCTRL,
     )
 ]
+
+
+# Whose name stands for the rows of a model field, by the field's first word; and their number.
+_OWNERS = {
+    "body": (mujoco.mjtObj.mjOBJ_BODY, "nbody"),
+    "jnt": (mujoco.mjtObj.mjOBJ_JOINT, "njnt"),
+    "dof": (mujoco.mjtObj.mjOBJ_JOINT, "njnt"),
+    "geom": (mujoco.mjtObj.mjOBJ_GEOM, "ngeom"),
+    "site": (mujoco.mjtObj.mjOBJ_SITE, "nsite"),
+    "actuator": (mujoco.mjtObj.mjOBJ_ACTUATOR, "nu"),
+    "tendon": (mujoco.mjtObj.mjOBJ_TENDON, "ntendon"),
+    "eq": (mujoco.mjtObj.mjOBJ_EQUALITY, "neq"),
+}
 
 
 class _Silence:
@@ -57,6 +71,17 @@ def load_asset(name: str) -> str:
     return resources.files("metarl.envs").joinpath("assets", name).read_text(encoding="utf-8")
 
 
+def _compile(xml: str | Path) -> mujoco.MjModel:
+    try:
+        with _quiet:
+            if isinstance(xml, Path):
+                return mujoco.MjModel.from_xml_path(str(xml))
+            return mujoco.MjModel.from_xml_string(xml)
+    except ValueError as error:
+        source = xml if isinstance(xml, Path) else "MJCF"
+        raise InputError(f"{source}: {line}" for line in str(error).splitlines() if line) from None
+
+
 class BatchPhysics:
     """N copies of a model. Owns the threads and the state of the copies.
 
@@ -68,9 +93,19 @@ class BatchPhysics:
     """
 
     def __init__(
-        self, xml: str, num_copies: int, substeps: int, threads: int, outputs: Sequence[str] = ()
+        self,
+        xml: str | Path,
+        num_copies: int,
+        substeps: int,
+        threads: int,
+        outputs: Sequence[str] = (),
     ) -> None:
-        self.model = mujoco.MjModel.from_xml_string(xml)
+        """Compile MJCF, as text or in a file, whose meshes and includes are looked for beside it.
+
+        Raises:
+            ValueError: MuJoCo cannot compile it; the message holds the file's name and why.
+        """
+        self.model = _compile(xml)
         self.num_copies = num_copies
         self.substeps = substeps
         self.dt = substeps * self.model.opt.timestep
@@ -198,6 +233,36 @@ class BatchPhysics:
         """Return a model field as the XML has it; what ``expand`` gave out does not reach it."""
         values: NDArray[np.float64] = getattr(self.model, field).copy()
         return values
+
+    def rows_of(self, field: str, element: str) -> NDArray[np.int64]:
+        """Return which rows of a model field are those of a body, joint, ... of that name.
+
+        Raises:
+            ValueError: there is no such field of numbers, or no such element; the message holds the
+                nearest name.
+        """
+        fields = [name for name in mujoco.batch.MODEL_FIELDS if self._is_input(name)]
+        if field not in fields:
+            raise InputError([unknown("model field", field, sorted(fields))])
+        word = field.partition("_")[0]
+        owner, number = _OWNERS[word]
+        names = self._names(owner, getattr(self.model, number))
+        if not element or element not in names:
+            raise InputError([unknown(f"element of {field}", element, filter(None, names))])
+        place = names.index(element)
+        # A joint has as many degrees of freedom as its type says.
+        owners = self.model.dof_jntid if word == "dof" else np.arange(len(names))
+        return np.flatnonzero(owners == place)
+
+    def _is_input(self, field: str) -> bool:
+        """Whether a model field holds numbers for named elements that MuJoCo does not derive."""
+        derived = field.endswith("0") or field == "body_subtreemass"
+        if derived or field.partition("_")[0] not in _OWNERS:
+            return False
+        return np.issubdtype(getattr(self.model, field).dtype, np.floating)
+
+    def _names(self, owner: mujoco.mjtObj, number: int) -> list[str]:
+        return [mujoco.mj_id2name(self.model, owner, place) or "" for place in range(number)]
 
     def set_constants(self) -> None:
         """Recompute what the model derives from its fields, after writing to expanded ones."""

@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | evaluate | bench``."""
+"""The command line: ``metarl list | train | evaluate | check | bench``."""
 
 import importlib.metadata
 import json
@@ -12,9 +12,10 @@ from typing import Annotated, NamedTuple
 import tyro
 
 from metarl.checkpoint import CheckpointError
-from metarl.checks import InputError, unknown
+from metarl.checks import EnvFaultError, InputError, unknown
 from metarl.experiments.arguments import parse, plain_console, preset_argument
-from metarl.experiments.bench_cli import bench_command
+from metarl.experiments.bench_commands import bench_command
+from metarl.experiments.check import check_command
 from metarl.experiments.evaluate import (
     EvaluationRequest,
     as_json,
@@ -34,6 +35,8 @@ from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
+_EXPLAIN_THEMSELVES = ("evaluate", "check")
+"""Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
 _STATUSES: Mapping[type[Exception], int] = {
@@ -44,6 +47,7 @@ _STATUSES: Mapping[type[Exception], int] = {
     OSError: 74,
     FloatingPointError: 1,
     DriftError: 1,
+    EnvFaultError: 1,
 }
 """Errors that end a command with their message alone, and its exit status."""
 
@@ -123,6 +127,7 @@ COMMANDS: Mapping[str, Command] = {
     "list": Command(list_command, "list [envs|agents|presets]", "what there is"),
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
+    "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
     "bench": Command(bench_command, "bench PRESET|envs|gpu|scaling", "measure speed"),
 }
@@ -136,7 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in _HELP or (name in COMMANDS and rest[:1] and rest[0] in _HELP and name != "evaluate"):
+    if name in _HELP or (
+        name in COMMANDS and rest[:1] and rest[0] in _HELP and name not in _EXPLAIN_THEMSELVES
+    ):
         _print_usage()
         return 0
     if name == "--version":

@@ -137,7 +137,7 @@ def maml_walker2d_params() -> Experiment:
     Those of half-cheetah, but for episodes of 200 steps.
     """
     return Experiment(
-        preset="maml-trpo/walker2d-params",
+        preset="maml-trpo/walker2d-rand-params",
         env=envs.preset("metarl/Walker2dRandParams-v0"),
         agent=MamlTrpoConfig(policy=_PROMP_NET),
     )

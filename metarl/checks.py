@@ -42,6 +42,10 @@ COUNT_OR_ZERO = Allowed(0, 2**31 - 1, "a whole number from 0 to 2^31 - 1", whole
 SEED = Allowed(0, 2**63 - 1, "a whole number from 0 to 2^63 - 1", whole=True)
 
 
+class EnvFaultError(RuntimeError):
+    """A user's environment failed; the message says where, and holds what it said itself."""
+
+
 class InputError(ValueError):
     """A user's input that cannot be accepted; one line per fault in ``lines``."""
 

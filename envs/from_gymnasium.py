@@ -1,0 +1,209 @@
+"""The Gymnasium door: tasks from any Gymnasium environment that takes one when it is reset.
+
+Task. What ``train`` and ``test`` say: numbers by name. Each copy is told its task as a dict of
+floats (arrays, where a value has axes; float32 both) before every episode: by ``set_task(task)``
+where the environment has such a method, else by ``reset(options={"task": task})``.
+
+Observation. The environment's, flattened as ``gymnasium.spaces.flatten`` does.
+
+Action. A choice of a ``Discrete`` space, or the entries of a ``Box``. Where all entries of a box
+are bounded by -b and b, ``action_limit`` is b; otherwise [-1, 1] is mapped to the bounds.
+
+Reward, end. The environment's. ``terminated`` ends an episode; ``truncated`` before ``horizon`` is
+an error: there is one time limit, the same for all tasks, and learners know it.
+
+Start. ``reset(seed=...)``, with a seed that is a function of the run's seed, the round, the task
+and the episode. An environment that draws from ``self.np_random`` alone gives the same results for
+any number of workers.
+
+Faults. What the environment raises, an observation or reward that is not finite or not what its
+spaces say, spaces that change from task to task: each ends the run with an ``EnvFaultError`` that
+names task, episode, seed, step and action. A worker that dies or does not answer ends it too, with
+an error that names the worker and the step. There is no way yet to drop such an episode, or to
+start a worker again and go on.
+
+``docs/templates/gymnasium_env.py`` is an example.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.bundle import AnyEnv, Recipe
+from metarl.checks import COUNT, POSITIVE, EnvFaultError, InputError, check_fields
+from metarl.envs import Shows
+from metarl.envs.gymnasium_workers import GymnasiumEnv
+from metarl.envs.task_lists import check_held_out, take
+from metarl.seeding import Streams
+from metarl.types import EnvSpec, Parameter, Tasks
+
+TaskDict: TypeAlias = Mapping[str, Any]
+"""One task: numbers, or arrays of numbers, by name."""
+TaskSource: TypeAlias = Sequence[TaskDict] | Callable[[np.random.Generator], TaskDict]
+"""A list of tasks, or a function that draws one."""
+
+_LARGEST = 3.4e38
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromGymnasium:
+    """Tasks made of a Gymnasium environment."""
+
+    name: str
+    """Such as ``my/Valley-v0``."""
+    make: Callable[[], AnyEnv] | str
+    """Makes one environment, in the worker: a class or function at the top of a module, or an id
+    for ``gymnasium.make``. Workers import that module: one without torch starts fastest."""
+    horizon: int
+    """Steps of an episode."""
+    train: TaskSource
+    """Training tasks: a list, from which they are drawn with equal probability, or a function that
+    draws one from the generator it is given, the same for the same generator."""
+    test: Sequence[TaskDict]
+    """Held-out tasks, none of which is met in training."""
+    shifted: Sequence[TaskDict] = ()
+    """Held-out tasks outside of what training draws from, where there are some."""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    """What the numbers of a task are, and may be; any finite number where left out."""
+    shows: Shows = "dynamics"
+    """Where a task shows itself: in rewards alone; in the dynamics too; or at the first sight."""
+    success: bool = False
+    """Whether ``info["success"]`` tells who is at the goal."""
+    timeout: float = 120.0
+    """Seconds that one step or one reset of all copies may take."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            {"horizon": COUNT, "timeout": POSITIVE},
+            None if len(self.test) else "FromGymnasium.test must hold at least one task",
+            None
+            if callable(self.train) or len(self.train)
+            else "FromGymnasium.train must be a function or hold at least one task",
+        )
+
+    def build(self, device: str, threads: int) -> tuple["GivenTasks", GymnasiumEnv]:
+        """Build the distribution and the environment, with a worker process for each thread.
+
+        Raises:
+            InputError: the tasks do not go together, or a space is of a kind that no agent takes.
+        """
+        make = partial(gymnasium.make, self.make) if isinstance(self.make, str) else self.make
+        tasks = GivenTasks(self, device)
+        try:
+            example = make()
+        except Exception as error:
+            text = f"{self.name}: constructor raised {type(error).__name__}: {error}"
+            raise EnvFaultError(text) from error
+        observation, action = example.observation_space, example.action_space
+        example.close()
+        if not observation.is_np_flattenable:
+            raise InputError([f"{self.name}: observation_space {observation} cannot be flattened"])
+        if not isinstance(action, spaces.Box | spaces.Discrete):
+            raise InputError([f"{self.name}: action_space must be Box or Discrete, got {action}"])
+        recipe = Recipe(self.name, make, observation, action, self.horizon, self.success)
+        size, limit = _size_and_limit(self.name, action)
+        spec = EnvSpec(
+            self.name,
+            observation_size=spaces.flatdim(observation),
+            action_size=size,
+            discrete=isinstance(action, spaces.Discrete),
+            horizon=self.horizon,
+            score_is_total=False,
+            action_limit=limit,
+        )
+        return tasks, GymnasiumEnv(spec, recipe, self.timeout, device, threads)
+
+
+class GivenTasks:
+    """Tasks as a user lists or draws them. ``task_id`` counts through the lists: training tasks
+    first, where they are a list, then the test tasks, then the shifted ones."""
+
+    def __init__(self, source: FromGymnasium, device: str) -> None:
+        self._name, self._device = source.name, device
+        self._draw = source.train if callable(source.train) else None
+        train = () if callable(source.train) else source.train
+        self._num_train = len(train)
+        self._like = _arrays("test", 0, source.test[0], None)
+        splits = {"train": train, "test": source.test, "shifted": source.shifted}
+        rows = [
+            _arrays(split, place, task, self._like)
+            for split, tasks in splits.items()
+            for place, task in enumerate(tasks)
+        ]
+        self._all = self._stacked(rows)
+        self._first = {"test": len(train), "shifted": len(train) + len(source.test)}
+        lengths = {name: len(splits[name]) for name in ("test", "shifted") if splits[name]}
+        self.held_out_lists: Mapping[str, int | None] = dict(lengths)
+        self.parameters: Mapping[str, Parameter] = {
+            name: source.parameters.get(
+                name, Parameter("as the environment takes it", "", value.shape, -_LARGEST, _LARGEST)
+            )
+            for name, value in self._like.items()
+        }
+
+    def sample(self, num_tasks: int, streams: Streams) -> Tasks:
+        """Draw K tasks; slot k depends on the streams and k alone."""
+        host = streams._replace(device="cpu")
+        if self._draw is None:
+            places = (host.uniform("task", num_tasks, ()) * self._num_train).long()
+            return take(self._all, places)
+        words = (host.uniform("task", num_tasks, (2,)).double() * 2**24).long().tolist()
+        tasks = [self._draw(np.random.default_rng(seed)) for seed in words]
+        rows = [_arrays("train", place, task, self._like) for place, task in enumerate(tasks)]
+        fresh = torch.full((num_tasks,), -1, dtype=torch.int64, device=self._device)
+        return Tasks(fresh, self._stacked(rows))
+
+    def held_out(self, num_tasks: int, split: str = "test") -> Tasks:
+        """Return the first K tasks of a list."""
+        check_held_out(self, self._name, num_tasks, split)
+        return take(self._all, torch.arange(num_tasks) + self._first[split])
+
+    def _stacked(self, rows: Sequence[Mapping[str, np.ndarray[Any, Any]]]) -> dict[str, Tensor]:
+        return {
+            name: torch.from_numpy(np.stack([row[name] for row in rows])).to(self._device)
+            for name in self._like
+        }
+
+
+def _arrays(
+    split: str, place: int, task: object, like: Mapping[str, np.ndarray[Any, Any]] | None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Read one task, strictly: it has the names and shapes of the first test task."""
+    where = f"{split} task {place}"
+    if not isinstance(task, Mapping) or not task:
+        raise InputError([f"{where} must be a dict of numbers by name, got {task!r}"])
+    if like is not None and set(task) != set(like):
+        raise InputError([f"{where} has {', '.join(task)}; test task 0 has {', '.join(like)}"])
+    arrays = {}
+    for name, value in task.items():
+        array = np.asarray(value)
+        if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
+            raise InputError([f"{where}: {name} must be a number or an array, got {value!r}"])
+        if not np.isfinite(array).all():
+            raise InputError([f"{where}: {name} must be finite, got {value!r}"])
+        if like is not None and array.shape != like[name].shape:
+            expected = like[name].shape
+            raise InputError([f"{where}: {name} has shape {array.shape}, test task 0 {expected}"])
+        arrays[name] = array.astype(np.float32)
+    return arrays
+
+
+def _size_and_limit(name: str, action: spaces.Box | spaces.Discrete) -> tuple[int, float]:
+    """Return how large an action is and where its entries saturate."""
+    if isinstance(action, spaces.Discrete):
+        return int(action.n), 1.0
+    if not np.issubdtype(action.dtype, np.floating):
+        raise InputError([f"{name}: a Box of actions must hold floats, got {action}"])
+    if not action.is_bounded():
+        raise InputError([f"{name}: every entry of an action needs finite bounds, got {action}"])
+    largest = float(action.high.flat[0])
+    even = bool((action.high == largest).all() and (action.low == -largest).all()) and largest > 0
+    return int(np.prod(action.shape)), largest if even else 1.0

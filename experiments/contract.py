@@ -1,0 +1,84 @@
+"""What every task distribution and every environment must keep to, as rules that can be run.
+
+A rule is a function of a ``Subject`` that yields what is wrong: what came, and what is expected.
+Each plays a few steps of a few episodes, so that all together take a fraction of a second where the
+environment is quick.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from metarl.checks import EnvFaultError
+from metarl.experiments.contract_play import Subject
+from metarl.experiments.contract_steps import (
+    differ_rule,
+    extremes_rule,
+    keep_rule,
+    leak_rule,
+    neighbours_rule,
+    own_tasks_rule,
+    reset_rule,
+    restart_rule,
+    same_bits_rule,
+    step_rule,
+    still_rule,
+)
+from metarl.experiments.contract_tasks import disjoint_rule, held_out_rule, spec_rule, training_rule
+
+Rule: TypeAlias = Callable[[Subject], Iterator[str]]
+
+RULES: Mapping[str, Rule] = {
+    "spec": spec_rule,
+    "training tasks": training_rule,
+    "held-out tasks": held_out_rule,
+    "held-out tasks are not met in training": disjoint_rule,
+    "reset": reset_rule,
+    "step": step_rule,
+    "same seed, same bits": same_bits_rule,
+    "tasks are left as they are": own_tasks_rule,
+    "tasks differ": differ_rule,
+    "tasks are hidden": leak_rule,
+    "copies that do not run stand still": still_rule,
+    "tasks do not touch each other": neighbours_rule,
+    "results are the caller's to keep": keep_rule,
+    "actions beyond the limit": extremes_rule,
+    "copies restart, where they can": restart_rule,
+}
+"""Every rule by its name, in the order in which they are best read."""
+
+
+class Finding(NamedTuple):
+    """What came of one rule."""
+
+    rule: str
+    problem: str | None
+    """None where the rule holds."""
+    checked: bool = True
+    """False where the environment failed for good before."""
+
+
+def check(subject: Subject) -> list[Finding]:
+    """Run every rule; an environment that failed by itself is not asked again."""
+    found: list[Finding] = []
+    failed = False
+    for name, rule in RULES.items():
+        if failed:
+            found.append(Finding(name, None, checked=False))
+            continue
+        try:
+            problem = next(rule(subject), None)
+        except EnvFaultError as error:
+            problem, failed = str(error), True
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}{where(error)}"
+        found.append(Finding(name, problem))
+    return found
+
+
+def where(error: Exception) -> str:
+    """Say where an exception came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1]
+    return f" ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
