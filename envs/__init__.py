@@ -9,6 +9,7 @@ from torch import Tensor
 from metarl.checks import COUNT, InputError, unknown
 from metarl.envs import half_cheetah, navigation, tabular
 from metarl.envs.physics import default_threads
+from metarl.envs.registration import register
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
 from metarl.types import Tasks
@@ -134,3 +135,6 @@ def _family(name: str) -> Family:
     if name not in ENVS:
         raise InputError([unknown("environment", name, ENVS)])
     return ENVS[name]
+
+
+register(ENVS)

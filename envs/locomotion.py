@@ -1,13 +1,18 @@
 """What bodies that walk or run have in common: their settings, and where they are told to go."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from metarl.checks import COUNT, POSITIVE, check_fields
+from metarl.envs.mujoco_env import Array, Parameters
+from metarl.envs.mujoco_renderer import Marker
 from metarl.envs.task_lists import EndlessTasks, EnumeratedTasks
 from metarl.seeding import Streams
 from metarl.types import Parameter
@@ -61,6 +66,26 @@ def _draw_headings(num_tasks: int, streams: Streams) -> dict[str, Tensor]:
     # In float64, whose rounded cosine is the same on every processor.
     angle = 2.0 * math.pi * streams.uniform("angle", num_tasks, ()).double()
     return {"heading": torch.stack((angle.cos(), angle.sin()), -1).float()}
+
+
+def direction_arrow(place: Array, parameter: Parameters) -> Sequence[Marker]:
+    """Mark ``direction`` by an arrow of 1 m above the body, along x."""
+    return _arrow(place, parameter["direction"], 0.0)
+
+
+def velocity_arrow(place: Array, parameter: Parameters) -> Sequence[Marker]:
+    """Mark ``velocity`` by an arrow above the body, along x, of half a metre for each m/s."""
+    return _arrow(place, 0.5 * parameter["velocity"], 0.0)
+
+
+def heading_arrow(place: Array, parameter: Parameters) -> Sequence[Marker]:
+    """Mark ``heading`` by an arrow of 1 m above the body."""
+    return _arrow(place, *parameter["heading"])
+
+
+def _arrow(place: Array, x: ArrayLike, y: ArrayLike) -> Sequence[Marker]:
+    tip = np.array([x, y, 0.0], dtype=np.float64)
+    return [Marker(place + np.array([0.0, 0.0, 0.6]), arrow=tip, size=0.03)]
 
 
 def _not_unit(heading: Tensor) -> str | None:

@@ -188,6 +188,14 @@ class BatchPhysics:
         values: NDArray[np.float64] = getattr(self.model, field).copy()
         return values
 
+    def copy_of(self, copy: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """Return one copy's own model and state, for drawing; nothing done to them reaches it."""
+        self.refuse_two_steps()
+        model, data = self._batch.get_model(copy), self._batch.get_data(copy)
+        with _quiet:
+            mujoco.mj_forward(model, data)
+        return model, data
+
     def set_constants(self) -> None:
         """Recompute what the model derives from its fields, after writing to expanded ones."""
         with _quiet:
