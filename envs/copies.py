@@ -7,6 +7,8 @@ tasks come: ``train``, or one of the frozen lists (``test``, ``shifted``). Actio
 Only ``set_tasks`` changes the tasks, from the next ``reset`` on; before it, the copies have the
 first tasks of the split. An episode ends by the family's own rules, by its horizon (truncated), or
 when the simulator fails: then it is truncated where it was before the failing step, without reward.
+The only step of an episode with horizon 1 terminates it: these learners would add the value of a
+state after it, and a pull of a bandit has none.
 """
 
 import dataclasses
@@ -180,6 +182,8 @@ class Copies:
             reward, terminated = np.where(faulty, 0.0, reward), terminated & ~faulty
         self._age += runs
         late = (self._age >= self.spec.horizon) & runs & ~terminated
+        if self.spec.horizon == 1:
+            terminated, late = terminated | (late & ~faulty), late & faulty
         self._obs = obs
         success = None if step.success is None else self._rows(step.success)
         return Stepped(obs.copy(), reward, terminated, faulty | late, faulty, success)

@@ -189,8 +189,13 @@ class MujocoEnv:
         """Draw one copy as it is now, with what shows its task: [height, width, 3] RGB.
 
         Raises:
-            RuntimeError: there is no OpenGL; the message says what to install.
+            RuntimeError: before ``reset``; or there is no OpenGL: the message says what to install.
+            IndexError: there is no such copy.
         """
+        if not self._parameter:
+            raise RuntimeError(f"{self.spec.name}: reset comes before picture")
+        if not (0 <= task < self._shape[0] and 0 <= episode < self._shape[1]):
+            raise IndexError(f"no copy {(task, episode)} among {self._shape}")
         copy, mark = task * self._shape[1] + episode, self.body.markers
         if self._renderer is None:
             self._renderer = Renderer(self.physics)
