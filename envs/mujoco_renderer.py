@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from metarl.envs.physics import BatchPhysics
 
 WIDTH, HEIGHT = 480, 360
+_SHADOWS = 1024  # pixels along a side of the map of shadows
 _MARKERS = 100  # room for this many beside the model's own shapes
 _NO_GL = (
     "cannot draw: no OpenGL without a window ({why}). On Debian and Ubuntu: apt-get install libegl1"
@@ -70,7 +71,9 @@ class Renderer:
     """
 
     def __init__(self, physics: BatchPhysics) -> None:
-        model = physics.model
+        # A model of its own: smaller shadows draw three times as fast without a graphics card.
+        model, _ = physics.copy_of(0)
+        model.vis.quality.shadowsize = _SHADOWS
         self._context = _new_context()
         try:
             self._context.make_current()
