@@ -100,7 +100,8 @@ class Copies:
             raise InputError([unknown(f"split of {face.name}", face.split, splits)])
         self._split = face.split
         self.tasks = self._draw(self.number, _FIRST)
-        self._next_tasks: Tasks | None = None
+        self.coming_tasks = self.tasks
+        """The tasks from the next ``reset`` on."""
         self._streams: Streams | None = None
         self._num_starts = self._num_draws = 0
         self._age = np.zeros(self.number, dtype=np.int64)
@@ -148,16 +149,11 @@ class Copies:
         read = from_dicts(self.spec.name, self.distribution.parameters, tasks)
         rows = torch.arange(self.number) % len(tasks)
         parameter = {name: leaf[rows] for name, leaf in read.parameter.items()}
-        self._next_tasks = Tasks(read.task_id[rows], parameter)
-
-    @property
-    def coming_tasks(self) -> Tasks:
-        """The tasks from the next ``reset`` on."""
-        return self._next_tasks or self.tasks
+        self.coming_tasks = Tasks(read.task_id[rows], parameter)
 
     def reset(self) -> NDArray[np.float32]:
         """Start an episode of every copy, under the tasks that were set; return obs [N, O]."""
-        self.tasks, self._next_tasks = self.coming_tasks, None
+        self.tasks = self.coming_tasks
         return self._start(np.ones(self.number, dtype=np.bool_))
 
     def restart(self, copies: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -231,12 +227,14 @@ class Copies:
         if action.shape != shape:
             raise InputError([f"{self.spec.name}: actions must be {shape}, got {action.shape}"])
         if not self.spec.discrete:
-            shares = torch.from_numpy(np.asarray(action, dtype=np.float32))
-            return (shares * self.spec.action_limit)[:, None]
-        if not ((action >= 0) & (action < self.spec.action_size)).all():
+            own = np.multiply(action, self.spec.action_limit, dtype=np.float32)
+            return torch.from_numpy(own)[:, None]
+        whole = np.issubdtype(action.dtype, np.integer)
+        if not whole or not ((action >= 0) & (action < self.spec.action_size)).all():
             most = self.spec.action_size - 1
-            raise InputError([f"{self.spec.name}: choices are 0 to {most}, got {action}"])
-        return torch.from_numpy(np.asarray(action, dtype=np.int64))[:, None]
+            message = f"{self.spec.name}: choices are whole numbers from 0 to {most}, got {action}"
+            raise InputError([message])
+        return torch.from_numpy(action.astype(np.int64))[:, None]
 
     def _rows(self, leaf: Tensor) -> NDArray[Any]:
         """Return a tensor [N, 1, ...] as an array [N, ...] that shares its memory."""

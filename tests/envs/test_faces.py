@@ -255,8 +255,8 @@ def test_mistakes_in_use_are_refused_by_name() -> None:
         env.step(np.zeros(5))
     table = single(MDP)
     table.reset()
-    for choice in (-1, 5):
-        with pytest.raises(InputError, match="choices are 0 to 4"):
+    for choice in (-1, 5, 1.5):
+        with pytest.raises(InputError, match="choices are whole numbers from 0 to 4"):
             table.step(choice)
 
 
@@ -484,3 +484,15 @@ def test_sb3s_wrappers_take_the_vec_env() -> None:
     assert dones.all()
     assert all({"episode", "terminal_observation"} <= info.keys() for info in infos)
     assert all(info["TimeLimit.truncated"] for info in infos)
+
+
+def test_actions_may_be_of_any_kind_and_stay_as_they_are() -> None:
+    env = vector(CHEETAH)
+    read_only = np.broadcast_to(np.full(6, 0.5), (N, 6))
+    env.reset(seed=1)
+    expected = env.step(np.full((N, 6), 0.5, dtype=np.float32))[0]
+    env.reset(seed=1)
+    assert np.array_equal(env.step(read_only)[0], expected)
+    assert (read_only == 0.5).all()
+    env.reset(seed=1)
+    assert np.array_equal(env.step(read_only.tolist())[0], expected)  # type: ignore[arg-type]
