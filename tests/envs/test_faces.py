@@ -393,11 +393,13 @@ def test_a_failed_step_truncates_where_the_copy_was() -> None:
 def test_what_is_given_out_is_the_callers() -> None:
     for env in (vector(GOAL), vector(CHEETAH)):
         obs, _ = env.reset(seed=0)
-        action = np.zeros(env.action_space.shape, dtype=np.float32)
-        expected = env.step(action)[0].copy()
+        action = np.full(env.action_space.shape, 0.1, dtype=np.float32)
+        expected = [env.step(action)[0].copy() for _ in range(3)]
         obs, _ = env.reset(seed=0)
-        obs += 1.0
-        assert np.array_equal(env.step(action)[0], expected)
+        for time in range(3):
+            obs += 1.0
+            obs = env.step(action)[0]
+            assert np.array_equal(obs, expected[time])
 
 
 def test_gymnasiums_wrappers_take_the_vector_face() -> None:
@@ -496,3 +498,15 @@ def test_actions_may_be_of_any_kind_and_stay_as_they_are() -> None:
     assert (read_only == 0.5).all()
     env.reset(seed=1)
     assert np.array_equal(env.step(read_only.tolist())[0], expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_starting_again_pays_for_the_old_task(mode: AutoresetMode) -> None:
+    env = vector(GOAL, config={"horizon": 2}, autoreset_mode=mode)
+    env.reset(seed=1, options={"task": {"goal": [0.3, 0.4]}})
+    env.set_tasks([{"goal": [0.2, 0.0]}])
+    rewards = [env.step(np.zeros((N, 2), dtype=np.float32))[1].tolist() for _ in range(7)]
+    assert {round(reward, 5) for row in rewards for reward in row} <= {-0.5, 0.0}
+    env.reset()
+    reward = env.step(np.zeros((N, 2), dtype=np.float32))[1]
+    assert reward == pytest.approx(np.full(N, -0.2))
