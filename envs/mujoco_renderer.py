@@ -1,7 +1,7 @@
 """Pictures of MuJoCo copies, drawn without a window.
 
-Where there is no display the pictures are made through EGL, which works without a graphics card
-too; the variable ``MUJOCO_GL`` (egl, osmesa, glfw), if set, is obeyed.
+On Linux they are made through EGL, which needs neither a display nor a graphics card; the variable
+``MUJOCO_GL`` (egl, osmesa, glfw), if set, is obeyed.
 """
 
 import os
@@ -126,6 +126,7 @@ class Renderer:
         mujoco.mjv_initGeom(geom, kind.value, np.full(3, marker.size), place, turn, colour)
         if marker.arrow is not None:
             mujoco.mjv_connector(geom, kind.value, marker.size, place, place + marker.arrow)
+        geom.category = mujoco.mjtCatBit.mjCAT_DECOR.value  # casts no shadow
         scene.ngeom += 1
 
 
@@ -143,10 +144,8 @@ def _camera(view: View) -> mujoco.MjvCamera:
 
 def _new_context() -> _Context:
     """Return a context of the kind that the user asked for, or that works here."""
-    has_display = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    by_egl = platform.system() == "Linux" and not has_display and "MUJOCO_GL" not in os.environ
     try:
-        if by_egl:
+        if platform.system() == "Linux" and not os.environ.get("MUJOCO_GL"):
             from mujoco.egl import GLContext  # noqa: PLC0415  only where it can be there
         else:
             from mujoco.gl_context import GLContext  # noqa: PLC0415  MUJOCO_GL may switch it off
