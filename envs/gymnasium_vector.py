@@ -3,7 +3,7 @@
 ``gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=64, split="test")`` builds it, after
 ``import metarl.envs``. Each copy has a task of its own, at first the first of the split;
 ``set_tasks`` takes one dict for each copy, or one for all. What else the faces have in common is in
-``gymnasium_env.py``.
+``gymnasium_single.py``.
 
 A copy whose episode is over starts again by itself under the same task: in the same step
 (``AutoresetMode.SAME_STEP``: its last observation and info are in ``final_obs`` and
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from metarl.checks import InputError, unknown
 from metarl.envs.copies import Copies, Face, Stepped
-from metarl.envs.gymnasium_env import Obs, action_space, observation_space, refuse_strangers
+from metarl.envs.gymnasium_single import Obs, action_space, observation_space, refuse_strangers
 from metarl.envs.task_dicts import TaskDict, as_dicts
 
 _OPTIONS = ("tasks", "task")

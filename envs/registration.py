@@ -18,7 +18,7 @@ def register(names: Iterable[str]) -> None:
         if name not in gymnasium.registry:
             gymnasium.register(
                 name,
-                entry_point="metarl.envs.gymnasium_env:TaskEnv",
+                entry_point="metarl.envs.gymnasium_single:TaskEnv",
                 vector_entry_point="metarl.envs.gymnasium_vector:TaskVectorEnv",
                 kwargs={"name": name},
             )

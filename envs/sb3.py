@@ -2,7 +2,7 @@
 
 ``PPO("MlpPolicy", TaskVecEnv("metarl/HalfCheetahVel-v0", 64))`` trains on them at the speed of the
 batched physics. Each copy has a task of its own; what the faces have in common is in
-``gymnasium_env.py``. A copy whose episode is over starts again in the same step, under the same
+``gymnasium_single.py``. A copy whose episode is over starts again in the same step, under the same
 task. The info of an episode's last step has ``terminal_observation``, ``TimeLimit.truncated``,
 ``faulty`` and, where there is a goal, ``is_success`` (whether the copy was there at the end).
 """
@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 from metarl.checks import unknown
 from metarl.envs.copies import Copies, Face, Stepped
-from metarl.envs.gymnasium_env import Obs, action_space, observation_space, refuse_strangers
+from metarl.envs.gymnasium_single import Obs, action_space, observation_space, refuse_strangers
 from metarl.envs.task_dicts import TaskDict, as_dicts
 
 _OPTIONS = ("task",)

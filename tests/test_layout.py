@@ -41,7 +41,7 @@ FORBIDDEN = {"eval", "exec", "print", "torch.load", "yaml.load", "torch.manual_s
 FORBIDDEN |= {f"np.random.{name}" for name in ("seed", "rand", "randn", "normal", "uniform")}
 FORBIDDEN_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "random"}
 # Packages, and the doors through which they come in.
-_GYMNASIUM = {f"metarl.envs.{name}" for name in ("registration", "gymnasium_env")}
+_GYMNASIUM = {f"metarl.envs.{name}" for name in ("registration", "gymnasium_single")}
 _GYMNASIUM |= {"metarl.envs.gymnasium_vector", "metarl.envs.sb3"}
 ONLY_IN = {
     "mujoco": {"metarl.envs.physics", "metarl.envs.mujoco_renderer"},

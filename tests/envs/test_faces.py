@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from metarl import envs
 from metarl.checks import InputError
 from metarl.envs import ENVS
-from metarl.envs.gymnasium_env import TaskEnv
+from metarl.envs.gymnasium_single import TaskEnv
 from metarl.envs.gymnasium_vector import TaskVectorEnv
 from metarl.envs.sb3 import TaskVecEnv
 from metarl.envs.task_dicts import from_dicts
