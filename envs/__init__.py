@@ -7,7 +7,21 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import half_cheetah, navigation, tabular
+from metarl.envs import (
+    ant,
+    bandit_ceilings,
+    grid_maze,
+    half_cheetah,
+    half_cheetah_params,
+    hopper,
+    humanoid,
+    mdp_ceilings,
+    navigation,
+    reacher,
+    swimmer,
+    tabular,
+    walker2d,
+)
 from metarl.envs.physics import default_threads
 from metarl.envs.registration import register
 from metarl.protocols import TaskDistribution, VectorTaskEnv
@@ -19,8 +33,20 @@ EnvConfig: TypeAlias = (
     | tabular.GaussianBanditConfig
     | tabular.TabularMDPConfig
     | navigation.NavigationConfig
+    | grid_maze.GridMazeConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
+    | ant.AntDirConfig
+    | ant.AntVelConfig
+    | ant.AntGoalConfig
+    | humanoid.HumanoidDirConfig
+    | swimmer.SwimmerVelConfig
+    | half_cheetah_params.HalfCheetahRandParamsConfig
+    | walker2d.Walker2dRandParamsConfig
+    | walker2d.Walker2dVelConfig
+    | hopper.HopperRandParamsConfig
+    | hopper.HopperVelConfig
+    | reacher.ReacherGoalConfig
 )
 
 
@@ -52,18 +78,21 @@ ENVS: Mapping[str, Family] = {
         tabular.BernoulliBanditConfig,
         tabular.BERNOULLI_PRESETS,
         tabular.build_bandit,
+        ceilings=bandit_ceilings.BERNOULLI_CEILINGS,
     ),
     "metarl/GaussianBandit-v0": Family(
         "k arms with hidden mean payoffs",
         tabular.GaussianBanditConfig,
         tabular.GAUSSIAN_PRESETS,
         tabular.build_bandit,
+        ceilings=bandit_ceilings.GAUSSIAN_CEILINGS,
     ),
     "metarl/TabularMDP-v0": Family(
         "random finite MDPs: 10 states, 5 actions",
         tabular.TabularMDPConfig,
         tabular.MDP_PRESETS,
         tabular.build_mdp,
+        ceilings=mdp_ceilings.MDP_CEILINGS,
         shows="dynamics",
     ),
     "metarl/PointNavigation-v0": Family(
@@ -71,6 +100,14 @@ ENVS: Mapping[str, Family] = {
         navigation.NavigationConfig,
         navigation.PRESETS,
         navigation.build,
+    ),
+    "metarl/GridMaze-v0": Family(
+        "unknown mazes with a hidden goal",
+        grid_maze.GridMazeConfig,
+        grid_maze.PRESETS,
+        grid_maze.build,
+        ceilings={"shortest path": grid_maze.shortest_path},
+        shows="start",
     ),
     "metarl/HalfCheetahDir-v0": Family(
         "half-cheetah, forwards or backwards",
@@ -83,6 +120,75 @@ ENVS: Mapping[str, Family] = {
         half_cheetah.HalfCheetahVelConfig,
         half_cheetah.VEL_PRESETS,
         half_cheetah.build,
+    ),
+    "metarl/AntDir-v0": Family(
+        "ant, in a hidden direction",
+        ant.AntDirConfig,
+        ant.DIR_PRESETS,
+        ant.build,
+    ),
+    "metarl/AntVel-v0": Family(
+        "ant at a hidden velocity",
+        ant.AntVelConfig,
+        ant.VEL_PRESETS,
+        ant.build,
+    ),
+    "metarl/AntGoal-v0": Family(
+        "ant and a hidden place to go to",
+        ant.AntGoalConfig,
+        ant.GOAL_PRESETS,
+        ant.build,
+    ),
+    "metarl/HumanoidDir-v0": Family(
+        "humanoid, in a hidden direction",
+        humanoid.HumanoidDirConfig,
+        humanoid.PRESETS,
+        humanoid.build,
+    ),
+    "metarl/SwimmerVel-v0": Family(
+        "swimmer at a hidden velocity",
+        swimmer.SwimmerVelConfig,
+        swimmer.PRESETS,
+        swimmer.build,
+    ),
+    "metarl/HalfCheetahRandParams-v0": Family(
+        "half-cheetah of unknown masses, frictions and dampings",
+        half_cheetah_params.HalfCheetahRandParamsConfig,
+        half_cheetah_params.PRESETS,
+        half_cheetah_params.build,
+        shows="dynamics",
+    ),
+    "metarl/Walker2dRandParams-v0": Family(
+        "walker of unknown masses, frictions and dampings",
+        walker2d.Walker2dRandParamsConfig,
+        walker2d.RAND_PARAMS_PRESETS,
+        walker2d.build,
+        shows="dynamics",
+    ),
+    "metarl/Walker2dVel-v0": Family(
+        "walker at a hidden velocity",
+        walker2d.Walker2dVelConfig,
+        walker2d.VEL_PRESETS,
+        walker2d.build,
+    ),
+    "metarl/HopperRandParams-v0": Family(
+        "hopper of unknown masses, frictions and dampings",
+        hopper.HopperRandParamsConfig,
+        hopper.RAND_PARAMS_PRESETS,
+        hopper.build,
+        shows="dynamics",
+    ),
+    "metarl/HopperVel-v0": Family(
+        "hopper at a hidden velocity",
+        hopper.HopperVelConfig,
+        hopper.VEL_PRESETS,
+        hopper.build,
+    ),
+    "metarl/ReacherGoal-v0": Family(
+        "an arm and a hidden goal",
+        reacher.ReacherGoalConfig,
+        reacher.PRESETS,
+        reacher.build,
     ),
 }
 

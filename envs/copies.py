@@ -22,7 +22,7 @@ from torch import Tensor
 
 from metarl import envs
 from metarl.checks import COUNT, InputError, check_fields, field_names, unknown
-from metarl.envs.physics import HasPhysics
+from metarl.envs.mujoco_env import MujocoEnv
 from metarl.envs.task_dicts import TaskDict, as_dicts, from_dicts
 from metarl.protocols import CanClose, CanDraw, CanRestart
 from metarl.seeding import Streams
@@ -112,7 +112,7 @@ class Copies:
         """How the copies can be drawn, as Gymnasium has it."""
         modes = ["rgb_array"] if isinstance(self._env, CanDraw) else []
         rate = _FRAMES_PER_SECOND
-        if isinstance(self._env, HasPhysics):
+        if isinstance(self._env, MujocoEnv):
             rate = round(1.0 / self._env.physics.dt)
         return {"render_modes": modes, "render_fps": rate}
 

@@ -7,15 +7,17 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from metarl.checks import COUNT, POSITIVE, check_fields
-from metarl.envs.mujoco_env import Array, Parameters
+from metarl.envs.mujoco_env import Array, Flags, Parameters
 from metarl.envs.mujoco_renderer import Marker
+from metarl.envs.physics import BatchPhysics
 from metarl.envs.task_lists import EndlessTasks, EnumeratedTasks
 from metarl.seeding import Streams
 from metarl.types import Parameter
+
+_ABOVE = np.array([0.0, 0.0, 0.6])  # m from a body to the arrow that shows its task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +40,15 @@ def directions(name: str, device: str) -> EnumeratedTasks:
     return EnumeratedTasks(name, both, {"direction": about})
 
 
-def velocities(name: str, device: str, max_velocity: float) -> EndlessTasks:
-    """Return tasks ``velocity`` ~ U[0, v]; the shifted ones lie in U[v, v + 1] m/s."""
-    about = Parameter("rewarded velocity", "m/s", (), 0.0, max_velocity + 1.0)
+def velocities(name: str, device: str, max_velocity: float, beyond: float = 1.0) -> EndlessTasks:
+    """Return tasks ``velocity`` ~ U[0, v]; the shifted ones lie in U[v, v + ``beyond``] m/s."""
+    about = Parameter("rewarded velocity", "m/s", (), 0.0, max_velocity + beyond)
     return EndlessTasks(
         name,
         partial(_draw_velocities, low=0.0, width=max_velocity),
         device,
         {"velocity": about},
-        shifted=partial(_draw_velocities, low=max_velocity, width=1.0),
+        shifted=partial(_draw_velocities, low=max_velocity, width=beyond),
     )
 
 
@@ -63,31 +65,89 @@ def headings(name: str, device: str) -> EndlessTasks:
 
 
 def _draw_headings(num_tasks: int, streams: Streams) -> dict[str, Tensor]:
-    # In float64, whose rounded cosine is the same on every processor.
-    angle = 2.0 * math.pi * streams.uniform("angle", num_tasks, ()).double()
-    return {"heading": torch.stack((angle.cos(), angle.sin()), -1).float()}
+    return {"heading": _directions(num_tasks, streams).float()}
 
 
-def direction_arrow(place: Array, parameter: Parameters) -> Sequence[Marker]:
-    """Mark ``direction`` by an arrow of 1 m above the body, along x."""
-    return _arrow(place, parameter["direction"], 0.0)
+def two_headings(name: str, device: str) -> EnumeratedTasks:
+    """Return the two tasks ``heading`` (-1, 0) and (1, 0); ``task_id`` 0 is backwards."""
+    both = {"heading": torch.tensor([[-1.0, 0.0], [1.0, 0.0]], device=device)}
+    about = Parameter(
+        "unit vector of the rewarded velocity",
+        "",
+        (2,),
+        -1.0,
+        1.0,
+        values=(-1.0, 0.0, 1.0),
+        fault=_not_unit,
+    )
+    return EnumeratedTasks(name, both, {"heading": about})
 
 
-def velocity_arrow(place: Array, parameter: Parameters) -> Sequence[Marker]:
-    """Mark ``velocity`` by an arrow above the body, along x, of half a metre for each m/s."""
-    return _arrow(place, 0.5 * parameter["velocity"], 0.0)
+def show_task(place: Array, parameter: Parameters) -> Sequence[Marker]:
+    """Mark what one copy is paid for, by the names of its task's parameters.
 
-
-def heading_arrow(place: Array, parameter: Parameters) -> Sequence[Marker]:
-    """Mark ``heading`` by an arrow of 1 m above the body."""
-    return _arrow(place, *parameter["heading"])
-
-
-def _arrow(place: Array, x: ArrayLike, y: ArrayLike) -> Sequence[Marker]:
-    tip = np.array([x, y, 0.0], dtype=np.float64)
-    return [Marker(place + np.array([0.0, 0.0, 0.6]), arrow=tip, size=0.03)]
+    ``goal`` [2] is a sphere at its x and y; ``heading`` and ``direction`` are arrows of 1 m above
+    the body, ``velocity`` one of half a metre for each m/s.
+    """
+    if "goal" in parameter:
+        return [Marker(np.array([*parameter["goal"], place[2]]), size=0.15)]
+    if "heading" in parameter:
+        tip = np.array([*parameter["heading"], 0.0])
+    elif "direction" in parameter:
+        tip = np.array([float(parameter["direction"]), 0.0, 0.0])
+    elif "velocity" in parameter:
+        tip = np.array([0.5 * float(parameter["velocity"]), 0.0, 0.0])
+    else:
+        return ()
+    return [Marker(place + _ABOVE, arrow=tip, size=0.03)]
 
 
 def _not_unit(heading: Tensor) -> str | None:
     length = float(torch.linalg.vector_norm(heading))
     return None if abs(length - 1.0) < 1e-3 else f"a vector of length 1, this one's is {length:.4g}"
+
+
+def goals(name: str, device: str, radius: float, disc: bool) -> EndlessTasks:
+    """Return tasks ``goal`` [2], uniform in the disc of that radius or the square around it, in m.
+
+    The shifted ones lie in the ring around the disc or the frame around the square, 1 m wide.
+    """
+    about = Parameter("where to go", "m", (2,), -(radius + 1.0), radius + 1.0)
+    return EndlessTasks(
+        name,
+        partial(_draw_in_disc if disc else _draw_in_square, radius=radius),
+        device,
+        {"goal": about},
+        shifted=partial(_draw_beyond, radius=radius, disc=disc),
+    )
+
+
+def _draw_in_square(num_tasks: int, streams: Streams, radius: float) -> dict[str, Tensor]:
+    return {"goal": (2.0 * streams.uniform("goal", num_tasks, (2,)) - 1.0) * radius}
+
+
+def _draw_in_disc(num_tasks: int, streams: Streams, radius: float) -> dict[str, Tensor]:
+    # The area within a distance grows with its square.
+    distance = radius * streams.uniform("distance", num_tasks, (1,)).double().sqrt()
+    return {"goal": (distance * _directions(num_tasks, streams)).float()}
+
+
+def _draw_beyond(num_tasks: int, streams: Streams, radius: float, disc: bool) -> dict[str, Tensor]:
+    direction = _directions(num_tasks, streams)
+    if not disc:
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+    distance = radius + streams.uniform("distance", num_tasks, (1,)).double()
+    return {"goal": (distance * direction).float()}
+
+
+def _directions(num_tasks: int, streams: Streams) -> Tensor:
+    """Draw unit vectors [K, 2]; in float64, whose rounded cosine is the same on every processor."""
+    angle = 2.0 * math.pi * streams.uniform("angle", num_tasks, ()).double()
+    return torch.stack((angle.cos(), angle.sin()), -1)
+
+
+def outside(physics: BatchPhysics, healthy: tuple[float, float]) -> Flags:
+    """Return [N]: whether the torso of a free body is lower or higher than it may be."""
+    height, (lowest, highest) = physics.qpos[:, 2], healthy
+    flags: Flags = (height < lowest) | (height > highest)
+    return flags

@@ -84,6 +84,8 @@ class Body(NamedTuple):
     """Changes starts ``qpos`` [N, nq] and ``qvel`` [N, nv] in place, to suit the tasks."""
     vary: Callable[[BatchPhysics, Parameters], None] | None = None
     """Writes each copy's own model fields (``BatchPhysics.expand``) before its start."""
+    outputs: Sequence[str] = ()
+    """Derived fields of ``mjData`` that these functions read by ``BatchPhysics.output``."""
     view: View = View()
     """From where it is drawn."""
     markers: Callable[[Array, Parameters], Sequence[Marker]] | None = None
@@ -124,7 +126,16 @@ class MujocoEnv:
 
     def build_physics(self, num_copies: int) -> BatchPhysics:
         """Return the physics of N copies."""
-        return BatchPhysics(self.body.xml, num_copies, self.body.substeps, self.threads)
+        body = self.body
+        return BatchPhysics(body.xml, num_copies, body.substeps, self.threads, body.outputs)
+
+    def copy_physics(self) -> BatchPhysics:
+        """Return physics of its own with as many copies, their model fields and their state."""
+        physics = self.build_physics(self.physics.num_copies)
+        if self.body.vary is not None:
+            self.body.vary(physics, self._parameter)
+        physics.reset(self.physics.qpos.copy(), self.physics.qvel.copy())
+        return physics
 
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
         """Start E episodes of each task; return obs [K, E, O].

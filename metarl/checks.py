@@ -16,6 +16,7 @@ class Allowed(NamedTuple):
     low_open: bool = False
     high_open: bool = False
     whole: bool = False
+    odd: bool = False
 
     def accepts(self, value: object) -> bool:
         """Whether ``value`` is a finite number in the range; booleans and NaN are not."""
@@ -26,7 +27,7 @@ class Allowed(NamedTuple):
             return False
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
-        return above and below
+        return above and below and not (self.odd and value % 2 != 1)
 
 
 # Weights are float32: what that cannot hold is as good as infinite.
