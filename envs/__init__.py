@@ -11,6 +11,8 @@ from metarl.envs import (
     ant,
     bandit_ceilings,
     grid_maze,
+    grid_navi,
+    grid_navi_ceilings,
     half_cheetah,
     half_cheetah_params,
     hopper,
@@ -34,6 +36,7 @@ EnvConfig: TypeAlias = (
     | tabular.TabularMDPConfig
     | navigation.NavigationConfig
     | grid_maze.GridMazeConfig
+    | grid_navi.GridNaviConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
     | ant.AntDirConfig
@@ -108,6 +111,16 @@ ENVS: Mapping[str, Family] = {
         grid_maze.build,
         ceilings={"shortest path": grid_maze.shortest_path},
         shows="start",
+    ),
+    "metarl/GridNavi-v0": Family(
+        "a grid and a hidden goal cell",
+        grid_navi.GridNaviConfig,
+        grid_navi.PRESETS,
+        grid_navi.build,
+        ceilings={
+            "Bayes-optimal": grid_navi_ceilings.bayes_optimal,
+            "told the goal": grid_navi_ceilings.told_the_goal,
+        },
     ),
     "metarl/HalfCheetahDir-v0": Family(
         "half-cheetah, forwards or backwards",
