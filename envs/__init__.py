@@ -25,6 +25,7 @@ from metarl.envs import (
     walker2d,
 )
 from metarl.envs.physics import default_threads
+from metarl.envs.registration import register
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
 from metarl.types import Tasks
@@ -253,3 +254,6 @@ def _family(name: str) -> Family:
     if name not in ENVS:
         raise InputError([unknown("environment", name, ENVS)])
     return ENVS[name]
+
+
+register(ENVS)

@@ -63,10 +63,12 @@ from metarl.envs.locomotion import (
     goals,
     headings,
     outside,
+    show_task,
     two_headings,
     velocities,
 )
 from metarl.envs.mujoco_env import Array, Body, Moved, MujocoEnv, Noise
+from metarl.envs.mujoco_renderer import View
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import TaskListConfig, listed
 from metarl.protocols import TaskDistribution
@@ -189,6 +191,8 @@ def ant(
         measure=place,
         reward=reward,
         unhealthy=healthy and partial(outside, healthy=healthy),
+        view=View(distance=5.0, elevation=-25.0),
+        markers=show_task,
     )
 
 

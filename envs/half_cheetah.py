@@ -44,7 +44,12 @@ from functools import partial
 import numpy as np
 
 from metarl.checks import POSITIVE, check_fields
-from metarl.envs.locomotion import LocomotionConfig, directions, velocities
+from metarl.envs.locomotion import (
+    LocomotionConfig,
+    directions,
+    show_task,
+    velocities,
+)
 from metarl.envs.mujoco_env import Array, Body, Moved, MujocoEnv, Noise
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import TaskListConfig, listed
@@ -102,6 +107,7 @@ def half_cheetah(*, observe_torso: bool, by_velocity: bool) -> Body:
         observe=partial(_observe, observe_torso=observe_torso),
         measure=forwards,
         reward=_velocity_reward if by_velocity else _direction_reward,
+        markers=show_task,
     )
 
 

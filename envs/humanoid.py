@@ -54,8 +54,9 @@ from functools import partial
 
 import numpy as np
 
-from metarl.envs.locomotion import LocomotionConfig, headings, outside
+from metarl.envs.locomotion import LocomotionConfig, headings, outside, show_task
 from metarl.envs.mujoco_env import Array, Body, Moved, MujocoEnv, Noise
+from metarl.envs.mujoco_renderer import View
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import TaskListConfig, listed
 from metarl.protocols import TaskDistribution
@@ -103,6 +104,8 @@ def humanoid() -> Body:
         reward=_reward,
         unhealthy=partial(outside, healthy=_HEALTHY),
         outputs=("xipos", *_OBSERVED),
+        view=View(distance=5.0),
+        markers=show_task,
     )
 
 

@@ -1,19 +1,23 @@
 """What bodies that walk or run have in common: their settings, and where they are told to go."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from metarl.checks import COUNT, POSITIVE, check_fields
-from metarl.envs.mujoco_env import Flags
+from metarl.envs.mujoco_env import Array, Flags, Parameters
+from metarl.envs.mujoco_renderer import Marker
 from metarl.envs.physics import BatchPhysics
 from metarl.envs.task_lists import EndlessTasks, EnumeratedTasks
 from metarl.seeding import Streams
 from metarl.types import Parameter
+
+_ABOVE = np.array([0.0, 0.0, 0.6])  # m from a body to the arrow that shows its task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,25 @@ def two_headings(name: str, device: str) -> EnumeratedTasks:
         fault=_not_unit,
     )
     return EnumeratedTasks(name, both, {"heading": about})
+
+
+def show_task(place: Array, parameter: Parameters) -> Sequence[Marker]:
+    """Mark what one copy is paid for, by the names of its task's parameters.
+
+    ``goal`` [2] is a sphere at its x and y; ``heading`` and ``direction`` are arrows of 1 m above
+    the body, ``velocity`` one of half a metre for each m/s.
+    """
+    if "goal" in parameter:
+        return [Marker(np.array([*parameter["goal"], place[2]]), size=0.15)]
+    if "heading" in parameter:
+        tip = np.array([*parameter["heading"], 0.0])
+    elif "direction" in parameter:
+        tip = np.array([float(parameter["direction"]), 0.0, 0.0])
+    elif "velocity" in parameter:
+        tip = np.array([0.5 * float(parameter["velocity"]), 0.0, 0.0])
+    else:
+        return ()
+    return [Marker(place + _ABOVE, arrow=tip, size=0.03)]
 
 
 def _not_unit(heading: Tensor) -> str | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.checks import InputError
+from metarl.envs.mujoco_renderer import Marker, Renderer, View
 from metarl.envs.physics import BatchPhysics
 from metarl.envs.transfers import to_device, to_host
 from metarl.seeding import Streams
@@ -86,6 +87,11 @@ class Body(NamedTuple):
     """Writes each copy's own model fields (``BatchPhysics.expand``) before its start."""
     outputs: Sequence[str] = ()
     """Derived fields of ``mjData`` that these functions read by ``BatchPhysics.output``."""
+    view: View = View()
+    """From where it is drawn."""
+    markers: Callable[[Array, Parameters], Sequence[Marker]] | None = None
+    """Of one copy, what shows its task in a picture, from the position [3] of its first body and
+    its own parameters [...]."""
 
 
 class MujocoEnv:
@@ -103,6 +109,7 @@ class MujocoEnv:
         self._shape = (1, 1)
         self._parameter: Parameters = {}
         self._action, self._before = np.zeros((1, spec.action_size)), np.zeros(1)
+        self._renderer: Renderer | None = None
 
     @cached_property
     def lanes(self) -> tuple["MujocoEnv", ...]:
@@ -189,6 +196,33 @@ class MujocoEnv:
             RuntimeError: none was begun.
         """
         return self._result(self.physics.finish_step())
+
+    def picture(self, task: int, episode: int) -> NDArray[np.uint8]:
+        """Draw one copy as it is now, with what shows its task: [height, width, 3] RGB.
+
+        Raises:
+            RuntimeError: before ``reset``; or there is no OpenGL: the message says what to install.
+            IndexError: there is no such copy.
+        """
+        if not self._parameter:
+            raise RuntimeError(f"{self.spec.name}: reset comes before picture")
+        if not (0 <= task < self._shape[0] and 0 <= episode < self._shape[1]):
+            raise IndexError(f"no copy {(task, episode)} among {self._shape}")
+        copy, mark = task * self._shape[1] + episode, self.body.markers
+        if self._renderer is None:
+            self._renderer = Renderer(self.physics)
+        own = {name: values[copy] for name, values in self._parameter.items()}
+
+        def markers(place: Array) -> Sequence[Marker]:
+            return () if mark is None else mark(place, own)
+
+        return self._renderer.draw(self.physics, copy, self.body.view, markers)
+
+    def close(self) -> None:
+        """Let go of what drawing has taken."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
 
     def _starts(self, streams: Streams) -> tuple[Array, Array]:
         """Draw starts ``qpos`` [N, nq] and ``qvel`` [N, nv] of all copies."""

@@ -264,6 +264,14 @@ class BatchPhysics:
     def _names(self, owner: mujoco.mjtObj, number: int) -> list[str]:
         return [mujoco.mj_id2name(self.model, owner, place) or "" for place in range(number)]
 
+    def copy_of(self, copy: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """Return one copy's own model and state, for drawing; nothing done to them reaches it."""
+        self.refuse_two_steps()
+        model, data = self._batch.get_model(copy), self._batch.get_data(copy)
+        with _quiet:
+            mujoco.mj_forward(model, data)
+        return model, data
+
     def set_constants(self) -> None:
         """Recompute what the model derives from its fields, after writing to expanded ones."""
         with _quiet:

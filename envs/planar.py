@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metarl.checks import COUNT, POSITIVE, check_fields
-from metarl.envs.locomotion import LocomotionConfig, velocities
+from metarl.envs.locomotion import LocomotionConfig, show_task, velocities
 from metarl.envs.mujoco_env import Array, Body, Flags, Moved, MujocoEnv, Noise
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.random_dynamics import RandomDynamicsConfig, random_dynamics, scale_fields, varied
@@ -96,6 +96,7 @@ def build_planar(
         measure=forwards,
         reward=velocity_reward,
         unhealthy=body.unhealthy,
+        markers=show_task,
     )
     if isinstance(config, PlanarVelConfig):
         tasks = velocities(name, device, config.max_velocity)

@@ -44,6 +44,7 @@ from torch import Tensor
 from metarl.checks import Allowed, check_fields
 from metarl.envs.locomotion import LocomotionConfig, goals
 from metarl.envs.mujoco_env import Array, Body, Flags, Moved, MujocoEnv, Noise, Parameters
+from metarl.envs.mujoco_renderer import View
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import EndlessTasks
 from metarl.types import EnvSpec
@@ -154,5 +155,6 @@ def build(
         reward=_sparse_reward if config.sparse else _dense_reward,
         success=at_goal,
         arrange=_place_goals,
+        view=View(distance=0.8, elevation=-60.0, follow=False),
     )
     return tasks, MujocoEnv(spec, body, tuple(tasks.parameters), device, threads)

@@ -38,8 +38,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from metarl.checks import POSITIVE, check_fields
-from metarl.envs.locomotion import LocomotionConfig, velocities
+from metarl.envs.locomotion import LocomotionConfig, show_task, velocities
 from metarl.envs.mujoco_env import Array, Body, Moved, MujocoEnv, Noise
+from metarl.envs.mujoco_renderer import View
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import EndlessTasks
 from metarl.types import EnvSpec
@@ -79,6 +80,8 @@ def swimmer() -> Body:
         observe=_observe,
         measure=_forwards,
         reward=_reward,
+        view=View(elevation=-35.0),
+        markers=show_task,
     )
 
 

@@ -1,8 +1,7 @@
 """Benchmarks of an experiment: what is asked for, and one JSON object with all that was found."""
 
-import importlib.util
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,6 @@ from metarl.experiments.group import claim_machine
 from metarl.experiments.measure import Figures, as_json, hardware, peak_memory
 from metarl.processes import ALONE, Processes
 from metarl.runs import Config, system_facts
-
-_PEER_PACKAGES = ("stable_baselines3", "gymnasium", "imageio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +60,8 @@ def bench(
         processes: those that share the tasks; several of them measure whole iterations alone.
 
     Raises:
-        InputError: a file or a package that the request needs is not as it should be; nothing has
-            been measured then.
+        InputError: a file that the request needs is not as it should be; nothing has been measured
+            then.
     """
     config, work = to_dict(experiment), dict(PHASES)
     if processes.size > 1:
@@ -72,8 +69,6 @@ def bench(
             raise InputError(["several processes measure nothing but --phases iteration"])
         claim_machine(experiment, processes)
         work["iteration"] = partial(bench_iteration, processes=processes)
-    if request.peers:
-        refuse_missing_packages(_PEER_PACKAGES)
     earlier = None if request.compare is None else read_benchmark(request.compare)
     if earlier is not None:
         refuse_other_work(earlier, config, request.phases)
@@ -107,19 +102,8 @@ def _result(
     }
 
 
-def refuse_missing_packages(names: Iterable[str]) -> None:
-    """Refuse to go on without the optional packages that peers are made of.
-
-    Raises:
-        InputError: some are not installed; the message says which, and how to install them.
-    """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError([f"--peers needs {', '.join(missing)}: pip install 'metarl-suite[bench]'"])
-
-
 def _peers(experiment: Experiment, request: BenchRequest) -> Config:
-    from metarl.experiments.bench_peers import bench_peers  # noqa: PLC0415  an optional extra
+    from metarl.experiments.bench_peers import bench_peers  # noqa: PLC0415  loads SB3: seconds
 
     num_envs = request.peer_envs or default_threads()
     figures = bench_peers(experiment, request.rounds, num_envs)

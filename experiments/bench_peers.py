@@ -1,10 +1,12 @@
 """The same environments in the vector environments that people use otherwise, random actions.
 
-Imported only when a benchmark asks for peers: Gymnasium and Stable-Baselines3 are optional.
+Beside them steps our own ``VecEnv``, with as many copies and with 64. Imported only when a
+benchmark asks for peers: Stable-Baselines3 takes a while to load.
 """
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from importlib import resources
 from typing import Any, TypeAlias
@@ -14,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from metarl.envs import EnvConfig
+from metarl.envs import EnvConfig, name_of
 from metarl.envs.half_cheetah import HalfCheetahDirConfig
 from metarl.envs.navigation import NavigationConfig
+from metarl.envs.sb3 import TaskVecEnv
 from metarl.experiments.bench_phases import Trial, first_round, sampling_trial
 from metarl.experiments.experiment import Experiment
 from metarl.experiments.measure import (
@@ -34,6 +37,9 @@ VectorStep: TypeAlias = Callable[[NDArray[np.float32]], object]
 
 _FIRST_STEPS = 20
 """Vector steps of the warm-up, which tells how many make a round."""
+_MANY_COPIES = 64
+"""Copies of our second vector environment: one process holds as many as one likes."""
+_SUBPROC = "sb3_subproc"
 _NUM_ACTIONS = 64
 """Random actions are drawn ahead, so many for each copy, and taken in turn."""
 
@@ -114,17 +120,31 @@ def bench_peers(
     if make is None:
         return {}
     sampled = first_round(experiment)
-    shape = (_NUM_ACTIONS, num_envs, sampled.parts.env.spec.action_size)
-    actions = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
+    action_size = sampled.parts.env.spec.action_size
     with ExitStack() as stack:
         steps = _start_peers([make] * num_envs, stack)
-        peers = {name: _trial(step, actions, round_s) for name, step in steps.items()}
-        rates = in_turn({"metarl_with_policy": sampling_trial(sampled), **peers}, rounds)
+        peers = {name: _trial(step, num_envs, action_size, round_s) for name, step in steps.items()}
+        ours = {
+            f"metarl_vec_env_{number}": _trial(
+                _our_vec_env(experiment.env, number), number, action_size, round_s
+            )
+            for number in sorted({num_envs, _MANY_COPIES})
+        }
+        trials = {"metarl_with_policy": sampling_trial(sampled), **peers, **ours}
+        rates = in_turn(trials, rounds)
     figures = {name: figure(STEP_RATE, values) for name, values in rates.items()}
-    ours = rates.pop("metarl_with_policy")
-    return figures | {
-        f"metarl_over_{name}": figure(TIMES, ratios(ours, theirs)) for name, theirs in rates.items()
-    }
+    for name in peers:
+        over = ratios(rates["metarl_with_policy"], rates[name])
+        figures[f"metarl_over_{name}"] = figure(TIMES, over)
+    for name in ours:
+        figures[f"{name}_over_sb3_subproc"] = figure(TIMES, ratios(rates[name], rates[_SUBPROC]))
+    return figures
+
+
+def _our_vec_env(config: EnvConfig, num_envs: int) -> VectorStep:
+    env = TaskVecEnv(name_of(config), num_envs, config=asdict(config))
+    env.reset()
+    return env.step
 
 
 def _start_peers(copies: list[MakeEnv], stack: ExitStack) -> dict[str, VectorStep]:
@@ -140,29 +160,27 @@ def _start_peers(copies: list[MakeEnv], stack: ExitStack) -> dict[str, VectorSte
     sync.reset(seed=0)
     asynchronous.reset(seed=0)
     return {
-        "sb3_subproc": subproc.step,
+        _SUBPROC: subproc.step,
         "gymnasium_sync": sync.step,
         "gymnasium_async": asynchronous.step,
     }
 
 
-def _trial(step: VectorStep, actions: NDArray[np.float32], round_s: float) -> Trial:
-    """Return a trial of about ``round_s`` seconds; its warm-up tells how many steps that is.
-
-    ``actions`` are [steps, copies, A].
-    """
-    num_actions, num_envs, _ = actions.shape
+def _trial(step: VectorStep, num_envs: int, action_size: int, round_s: float) -> Trial:
+    """Return a trial of about ``round_s`` seconds; its warm-up tells how many steps that is."""
+    shape = (_NUM_ACTIONS, num_envs, action_size)
+    actions = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
     num_steps = _FIRST_STEPS
 
     def walk() -> None:
         for number in range(num_steps):
-            step(actions[number % num_actions])
+            step(actions[number % _NUM_ACTIONS])
 
     def run() -> float:
         nonlocal num_steps
         taken, duration = num_steps, seconds(walk, "cpu")
         num_steps = max(1, round(taken * round_s / duration))
-        return taken * int(num_envs) / duration
+        return taken * num_envs / duration
 
     return run
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from matplotlib import image
 
 from metarl import envs
 from metarl.checks import COUNT, InputError, check_fields
@@ -237,6 +236,8 @@ def known_pictures(page: Page, folder: Path) -> dict[str, str]:
 
 def draw(page: Page, folder: Path) -> dict[str, str]:
     """Draw the environments of a page that can be drawn; return file names."""
+    from matplotlib import image  # noqa: PLC0415  so that importing the command line stays light
+
     drawn = {}
     for name in page.names:
         distribution, env = envs.build(name, threads=1)

@@ -117,6 +117,15 @@ class CanDraw(VectorTaskEnv, Protocol):
         ...
 
 
+@runtime_checkable
+class CanClose(VectorTaskEnv, Protocol):
+    """An environment that may hold more than memory, such as a graphics context."""
+
+    def close(self) -> None:
+        """Let go of it; what is asked for later takes it anew."""
+        ...
+
+
 class Algorithm(Protocol):
     """A meta-learner. ``adapt`` serves acting, learning and meta-testing alike."""
 

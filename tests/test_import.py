@@ -1,9 +1,9 @@
-"""Importing the suite: light, silent, and without optional packages."""
+"""Importing the suite: light and silent."""
 
 import subprocess
 import sys
 
-LAZY = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "gymnasium", "stable_baselines3")
+LAZY = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "stable_baselines3", "OpenGL")
 
 
 def test_import_loads_nothing_heavy_and_prints_nothing() -> None:

@@ -42,16 +42,14 @@ NOT_FOR_AGENTS = {f"metarl.{name}" for name in ("sampler", "trainer", "evaluatio
 FORBIDDEN = {"eval", "exec", "print", "torch.load", "yaml.load", "torch.manual_seed", "os.system"}
 FORBIDDEN |= {f"np.random.{name}" for name in ("seed", "rand", "randn", "normal", "uniform")}
 FORBIDDEN_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "random"}
-# Packages with few doors each.
+# Packages, and the doors through which they come in.
+_FACES = ("registration", "gymnasium_single", "gymnasium_vector", "sb3")
+_DOORS = ("from_gymnasium", "gymnasium_workers")
 ONLY_IN = {
-    "mujoco": {"metarl.envs.physics"},
-    "gymnasium": {
-        "metarl.bundle",
-        "metarl.envs.from_gymnasium",
-        "metarl.envs.gymnasium_workers",
-        "metarl.experiments.bench_peers",
-    },
-    "stable_baselines3": {"metarl.experiments.bench_peers"},
+    "mujoco": {"metarl.envs.physics", "metarl.envs.mujoco_renderer"},
+    "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
+    | {"metarl.bundle", "metarl.experiments.bench_peers"},
+    "stable_baselines3": {"metarl.envs.sb3", "metarl.experiments.bench_peers"},
 }
 
 

@@ -11,12 +11,24 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_quickstart_runs_and_acts() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def run_block(number: int) -> dict[str, Any]:
+    code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[number]
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+def test_quickstart_runs_and_acts() -> None:
+    names = run_block(0)
     assert names["action"].shape == (1, 20, 2)
     assert torch.isfinite(names["action"]).all()
+
+
+def test_the_faces_run_as_shown() -> None:
+    names = run_block(1)
+    assert names["env"].unwrapped.task == {"velocity": 1.5}
+    assert names["obs"].shape == (8, 17)
+    assert names["model"].num_timesteps == 1024
 
 
 def test_results_table_says_what_the_files_say() -> None:

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.checks import InputError
 from metarl.envs.mujoco_env import MujocoEnv
-from metarl.experiments.bench import refuse_missing_packages
 from metarl.experiments.bench_phases import (
     PHASES,
     bench_import,
@@ -104,12 +102,6 @@ def test_what_is_written_is_what_is_printed(
     assert set(content["comparison"]["figures"]["update"]) == {"meta_update"}
     assert content["comparison"]["same_machine"] is True
     assert content["comparison"]["notes"] == []
-
-
-def test_missing_packages_are_named_with_the_extra_that_brings_them() -> None:
-    refuse_missing_packages(("numpy", "torch"))
-    with pytest.raises(InputError, match=r"needs no_such_package: .*metarl-suite\[bench\]"):
-        refuse_missing_packages(("numpy", "no_such_package"))
 
 
 def test_unknown_phases_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,17 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
 
-pytest.importorskip("stable_baselines3")
-gymnasium = pytest.importorskip("gymnasium")
+from metarl import envs
+from metarl.experiments.bench_peers import bench_peers, peer_of
+from metarl.experiments.cli import main
+from metarl.experiments.presets import preset
 
-from gymnasium.utils.env_checker import check_env  # noqa: E402
-
-from metarl import envs  # noqa: E402
-from metarl.experiments.bench_peers import bench_peers, peer_of  # noqa: E402
-from metarl.experiments.cli import main  # noqa: E402
-from metarl.experiments.presets import preset  # noqa: E402
-
+OURS = ("metarl_vec_env_2", "metarl_vec_env_64")
 PEERS = ("sb3_subproc", "gymnasium_sync", "gymnasium_async")
 
 
@@ -26,12 +23,16 @@ def test_peers_step_beside_us(name: str) -> None:
     small = replace(small, tasks_per_update=2, episodes=2, env=replace(small.env, horizon=4))
     figures = bench_peers(small, 1, num_envs=2, round_s=0.05)
     over = tuple(f"metarl_over_{peer}" for peer in PEERS)
-    assert tuple(figures) == ("metarl_with_policy", *PEERS, *over)
+    more = tuple(f"{name}_over_sb3_subproc" for name in OURS)
+    assert tuple(figures) == ("metarl_with_policy", *PEERS, *OURS, *over, *more)
     assert all(0 < entry.median < float("inf") for entry in figures.values())
     ours = figures["metarl_with_policy"].median
     for peer in PEERS:
         ratio = figures[f"metarl_over_{peer}"].median
         assert ratio == pytest.approx(ours / figures[peer].median)
+    for copies in OURS:
+        ratio = figures[f"{copies}_over_sb3_subproc"].median
+        assert ratio == pytest.approx(figures[copies].median / figures["sb3_subproc"].median)
 
 
 def test_a_family_without_a_peer_says_so(capsys: pytest.CaptureFixture[str]) -> None:
