@@ -119,7 +119,9 @@ class TaskEnv(gymnasium.Env[Obs, Any]):
 
 def observation_space(spec: EnvSpec) -> Space:
     """Return the space of one copy's observations."""
-    return spaces.Box(-np.inf, np.inf, (spec.observation_size,), np.float32)
+    # As wide as float32: Gymnasium's checker warns about bounds that are infinite.
+    widest = np.finfo(np.float32).max
+    return spaces.Box(-widest, widest, (spec.observation_size,), np.float32)
 
 
 def action_space(spec: EnvSpec) -> Space:

@@ -89,7 +89,6 @@ def test_a_fresh_process_makes_an_environment_by_its_id(env_id: str) -> None:
 @every_env
 def test_the_checkers_of_both_libraries_are_content(name: str) -> None:
     # Said of every unbounded observation, of Gymnasium's own MuJoCo environments too.
-    warnings.filterwarnings("ignore", message=".*A Box observation space m.*infinity")
     gymnasium_check(single(name), skip_render_check=True)
     sb3_check(single(name))
 

@@ -45,6 +45,12 @@ def test_torch_leaves_the_cores_to_the_physics_and_takes_them_back(
     assert torch.get_num_threads() == 2
 
 
+def test_torch_takes_the_cores_back_after_a_failure() -> None:
+    with pytest.raises(FloatingPointError):
+        sample(ScriptedEnv(SCRIPT, obs=(0, 2, 3)))
+    assert torch.get_num_threads() == 2
+
+
 def cheetah_rounds(torch_threads: int, physics_threads: int) -> list[Trajectories]:
     """Two rounds of MAML with an adaptation in between."""
     name = "metarl/HalfCheetahDir-v0"
