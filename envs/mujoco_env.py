@@ -119,6 +119,14 @@ class MujocoEnv:
         """Return the physics of N copies."""
         return BatchPhysics(self.body.xml, num_copies, self.body.substeps, self.threads)
 
+    def copy_physics(self) -> BatchPhysics:
+        """Return physics of its own with as many copies, their model fields and their state."""
+        physics = self.build_physics(self.physics.num_copies)
+        if self.body.vary is not None:
+            self.body.vary(physics, self._parameter)
+        physics.reset(self.physics.qpos.copy(), self.physics.qvel.copy())
+        return physics
+
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
         """Start E episodes of each task; return obs [K, E, O].
 

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib import resources
-from typing import Protocol, runtime_checkable
 
 import mujoco
 import mujoco.batch
@@ -192,13 +191,6 @@ class BatchPhysics:
         """Recompute what the model derives from its fields, after writing to expanded ones."""
         with _quiet:
             self._batch.set_const()
-
-
-@runtime_checkable
-class HasPhysics(Protocol):
-    """An environment whose copies are MuJoCo's."""
-
-    physics: BatchPhysics
 
 
 def default_threads() -> int:

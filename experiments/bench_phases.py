@@ -4,13 +4,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl.envs.physics import BatchPhysics, HasPhysics
+from metarl.envs.mujoco_env import MujocoEnv
+from metarl.envs.physics import BatchPhysics
 from metarl.experiments.evaluate import EvaluationRequest, capped, evaluate
 from metarl.experiments.experiment import Experiment, Parts, build
 from metarl.experiments.measure import (
@@ -26,7 +27,7 @@ from metarl.experiments.measure import (
     seconds,
 )
 from metarl.processes import ALONE, Processes
-from metarl.protocols import Algorithm, VectorTaskEnv
+from metarl.protocols import Algorithm
 from metarl.sampler import action_noise, adaptation_rounds, collect
 from metarl.seeding import Streams
 from metarl.trainer import meta_train
@@ -43,15 +44,6 @@ torch_done = time.perf_counter()
 import metarl.trainer, metarl.envs, metarl.agents
 print(torch_done - began, time.perf_counter() - torch_done)
 """
-
-
-@runtime_checkable
-class PhysicsEnv(VectorTaskEnv, HasPhysics, Protocol):
-    """An environment on MuJoCo that can build its bare physics."""
-
-    def build_physics(self, num_copies: int) -> BatchPhysics:
-        """Return the physics of N copies."""
-        ...
 
 
 class Round(NamedTuple):
@@ -97,7 +89,7 @@ class PhysicsRound(NamedTuple):
     """[N, T]: which copies were stepped."""
 
 
-def record_physics(env: PhysicsEnv, sampled: Round) -> PhysicsRound:
+def record_physics(env: MujocoEnv, sampled: Round) -> PhysicsRound:
     """Sample a round and go through it again, noting what reaches the physics."""
     batch = sampled.collect()
     env.reset(sampled.tasks, sampled.episodes, sampled.streams.at("env"))
@@ -255,7 +247,7 @@ def _share(kind: str, result: _Iterated) -> float:
 def _without_policy(sampled: Round) -> dict[str, Trial]:
     """Return trials that step the environment, or the bare physics below it, without a policy."""
     env = sampled.parts.env
-    if isinstance(env, PhysicsEnv):
+    if isinstance(env, MujocoEnv):
         return _raw_physics(env, sampled)
     spec, streams, num_tasks = env.spec, sampled.streams, len(sampled.tasks.task_id)
     noise = action_noise(spec, num_tasks, sampled.episodes, streams)
@@ -271,11 +263,11 @@ def _without_policy(sampled: Round) -> dict[str, Trial]:
     return {"environment_alone": lambda: steps / seconds(step_all, streams.device)}
 
 
-def _raw_physics(env: PhysicsEnv, sampled: Round) -> dict[str, Trial]:
+def _raw_physics(env: MujocoEnv, sampled: Round) -> dict[str, Trial]:
     """Return trials of the bare physics, in copies of its own that start where the round does."""
     recorded = record_physics(env, sampled)
-    physics = env.build_physics(len(recorded.running))
-    low, high = physics.model.actuator_ctrlrange.T
+    physics = env.copy_physics()
+    low, high = physics.control_range
     drawn = np.random.default_rng(0).uniform(low, high, recorded.controls.shape)
     everywhere = recorded._replace(controls=drawn, running=np.ones_like(recorded.running))
     return {

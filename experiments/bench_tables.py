@@ -47,6 +47,23 @@ def print_targets(result: Config, console: Console) -> None:
     console.print(table)
 
 
+def print_envs(result: Config, console: Console) -> None:
+    """Print a line for each environment."""
+    table = Table(title=f"random actions, medians of {result['rounds']} rounds")
+    for name in ("environment", "preset"):
+        table.add_column(name, overflow="fold")
+    for name in ("copies", "env steps/s", "physics alone", "share"):
+        table.add_column(name, justify="right")
+    rows: Any = result["environments"]
+    for row in rows:
+        figures = {name: Figure(**entry) for name, entry in row["figures"].items()}
+        numbers = (figures.get(name) for name in ("environment", "physics", "share"))
+        cells = ("" if one is None else _number(one.median, one.unit) for one in numbers)
+        name = row["name"].removeprefix("metarl/")
+        table.add_row(name, row["preset"], str(row["copies"]), *cells)
+    console.print(table)
+
+
 def print_scaling(result: Config, console: Console) -> None:
     """Print a line for each number of tasks on each layout."""
     table = Table(title=f"{result['preset']}: one meta-iteration")

@@ -10,21 +10,11 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import tyro
-from rich.console import Console
 
-from metarl import agents, envs
-from metarl.checkpoint import CheckpointError, write_json
+from metarl.checkpoint import CheckpointError
 from metarl.checks import InputError, unknown
 from metarl.experiments.arguments import parse, plain_console, preset_argument
-from metarl.experiments.bench import BenchRequest, bench
-from metarl.experiments.bench_gpu import GpuRequest, bench_gpu
-from metarl.experiments.bench_scaling import (
-    ScalingRequest,
-    bench_scaling,
-    panels_of,
-    read_cells,
-)
-from metarl.experiments.bench_tables import print_benchmark, print_scaling, print_targets
+from metarl.experiments.bench_cli import bench_command
 from metarl.experiments.evaluate import (
     EvaluationRequest,
     as_json,
@@ -35,9 +25,9 @@ from metarl.experiments.evaluate import (
     report,
 )
 from metarl.experiments.experiment import Device, Experiment
-from metarl.experiments.figures import scaling_figure
+from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
-from metarl.experiments.presets import PRESETS
+from metarl.experiments.listing import list_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.train import train
 from metarl.processes import PeerLostError, Processes, connect
@@ -83,71 +73,6 @@ class EvaluateArgs(EvaluationRequest):
     """Threads of the physics; 0 takes every core of this process."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResultArgs:
-    """Where a benchmark's result goes."""
-
-    out: Path | None = None
-    """Where to write the JSON, besides what is printed."""
-    json: bool = False
-    """Print one JSON object and nothing else."""
-
-    def __post_init__(self) -> None:
-        # Before minutes are spent on what is to be written there.
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise InputError([f"--out must be a file in a folder that exists, got {self.out}"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchArgs(BenchRequest, ResultArgs):
-    """Measure an experiment's speed: medians and spreads of repeated rounds."""
-
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
-
-    def __post_init__(self) -> None:
-        BenchRequest.__post_init__(self)
-        ResultArgs.__post_init__(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GpuArgs(GpuRequest, ResultArgs):
-    """Measure what a machine with a GPU must reach, and say whether it does."""
-
-    def __post_init__(self) -> None:
-        GpuRequest.__post_init__(self)
-        ResultArgs.__post_init__(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScalingArgs(ScalingRequest, ResultArgs):
-    """Measure one meta-iteration for growing numbers of tasks; --out also draws a figure."""
-
-    def __post_init__(self) -> None:
-        ScalingRequest.__post_init__(self)
-        ResultArgs.__post_init__(self)
-        if self.out is not None and self.out.suffix == ".png":
-            raise InputError(
-                [f"--out must be the JSON, beside which the figure goes; got {self.out}"]
-            )
-
-
-def list_command(arguments: Sequence[str]) -> int:
-    """Print every environment, agent and preset, one line each."""
-    if arguments:
-        raise InputError([f"metarl list takes no arguments, got {' '.join(arguments)}"])
-    console = plain_console()
-    console.print("environments")
-    for name, family in envs.ENVS.items():
-        console.print(f"  {name:28} {family.summary} (presets: {', '.join(family.presets)})")
-    console.print("agents")
-    for name, entry in agents.AGENTS.items():
-        console.print(f"  {name:28} {entry.summary}")
-    console.print("presets")
-    for name, make in PRESETS.items():
-        console.print(f"  {name:38} {(make.__doc__ or '').strip().splitlines()[0]}")
-    return 0
-
-
 def train_command(arguments: Sequence[str]) -> int:
     """Run ``metarl train PRESET [flags]``, in one process or as one of those of torchrun."""
     with connect() as processes:
@@ -186,54 +111,6 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def bench_command(arguments: Sequence[str]) -> int:
-    """Run ``metarl bench PRESET|gpu|scaling PRESET [flags]``."""
-    if arguments[:1] == ["gpu"]:
-        return _bench_gpu(arguments[1:])
-    if arguments[:1] == ["scaling"]:
-        return _bench_scaling(arguments[1:])
-    with connect() as processes:
-        with as_one(processes):
-            experiment, flags = preset_argument("bench", arguments)
-            default = BenchArgs(experiment=experiment)
-            args = parse(BenchArgs, flags, f"bench {experiment.preset}", default)
-        notes = plain_console(stderr=True, quiet=not processes.leads)
-        result = bench(args.experiment, args, notes, processes)
-        return _deliver(result, args, print_benchmark) if processes.leads else 0
-
-
-def _bench_gpu(flags: Sequence[str]) -> int:
-    args = parse(GpuArgs, flags, "bench gpu")
-    result = bench_gpu(args, plain_console(stderr=True))
-    return _deliver(result, args, print_targets)
-
-
-def _bench_scaling(arguments: Sequence[str]) -> int:
-    """Run ``metarl bench scaling PRESET [flags] [-- flags of metarl bench]``."""
-    experiment, flags = preset_argument("bench scaling", arguments)
-    cut = flags.index("--") if "--" in flags else len(flags)
-    args = parse(ScalingArgs, flags[:cut], f"bench scaling {experiment.preset}")
-    console = plain_console(stderr=True)
-    result = bench_scaling(experiment.preset, flags[cut + 1 :], args, console)
-    if args.out is not None:
-        picture = args.out.with_suffix(".png")
-        title = f"{experiment.preset}: one meta-iteration"
-        scaling_figure(picture, title, panels_of(read_cells(result)), args.tasks)
-    return _deliver(result, args, print_scaling)
-
-
-def _deliver(
-    result: Config, args: ResultArgs, print_tables: Callable[[Config, Console], None]
-) -> int:
-    if args.out is not None:
-        write_json(args.out, result)
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print_tables(result, plain_console())
-    return 0
-
-
 class Command(NamedTuple):
     """One row of the table of commands."""
 
@@ -243,10 +120,11 @@ class Command(NamedTuple):
 
 
 COMMANDS: Mapping[str, Command] = {
-    "list": Command(list_command, "list", "environments, agents and presets"),
+    "list": Command(list_command, "list [envs|agents|presets]", "what there is"),
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
-    "bench": Command(bench_command, "bench PRESET|gpu|scaling", "measure speed, phase by phase"),
+    "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
+    "bench": Command(bench_command, "bench PRESET|envs|gpu|scaling", "measure speed"),
 }
 
 
@@ -289,7 +167,7 @@ def _print_usage() -> None:
     console = plain_console()
     console.print("metarl: meta-reinforcement learning in PyTorch\n")
     for command in COMMANDS.values():
-        console.print(f"  metarl {command.usage:25} {command.summary}")
+        console.print(f"  metarl {command.usage:34} {command.summary}")
     console.print("\n`metarl train PRESET --help` shows every flag with its default.")
 
 

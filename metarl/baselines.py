@@ -33,12 +33,16 @@ def linear_values(batch: Trajectories, discount: float, ridge: float) -> Tensor:
         Values [K, E, T+1] float32.
     """
     features = time_features(batch.obs)
+    size = features.shape[-1]
+    target = discounted_sums(batch.reward.double() * batch.mask, discount)[..., None]
+    # Two columns with the target, here and below: on some processors the last bits of a product
+    # depend on the number of tasks unless its rows are a whole number of 16 bytes.
     inputs = features[:, :, :-1] * batch.mask[..., None]
-    inputs = inputs.flatten(1, 2)
-    target = discounted_sums(batch.reward.double() * batch.mask, discount).flatten(1, 2)
-    gram = inputs.mT @ inputs
+    columns = torch.cat((inputs, target, torch.zeros_like(target)), -1).flatten(1, 2)
+    moments = columns.mT @ columns
+    gram, moment = moments[:, :size, :size], moments[:, :size, size:]
     gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
-    weights: Tensor = torch.linalg.solve(gram, inputs.mT @ target[..., None])
-    values = (features.flatten(1, 2) @ weights).reshape(batch.obs.shape[:-1])
+    weights: Tensor = torch.linalg.solve(gram, moment)
+    values = (features.flatten(1, 2) @ weights)[..., 0].reshape(batch.obs.shape[:-1])
     values[..., -1] = 0.0
     return values.to(batch.reward.dtype)

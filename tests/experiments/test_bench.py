@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from metarl.checks import InputError
+from metarl.envs.mujoco_env import MujocoEnv
 from metarl.experiments.bench import refuse_missing_packages
 from metarl.experiments.bench_phases import (
     PHASES,
-    PhysicsEnv,
     bench_import,
     first_round,
     record_physics,
@@ -74,12 +74,12 @@ def test_replayed_controls_lead_where_the_policy_led() -> None:
     small = replace(small, tasks_per_update=2, episodes=3, env=replace(small.env, horizon=7))
     sampled = first_round(small)
     env = sampled.parts.env
-    assert isinstance(env, PhysicsEnv)
+    assert isinstance(env, MujocoEnv)
     recorded = record_physics(env, sampled)
     assert recorded.controls.shape == (7, 6, 6)
     assert recorded.running.shape == (6, 7)
     assert np.ptp(recorded.controls, axis=0).all()
-    physics = env.build_physics(6)
+    physics = env.copy_physics()
     for _ in range(2):
         replay(physics, recorded)
         assert np.array_equal(physics.qpos, env.physics.qpos)

@@ -108,7 +108,7 @@ def test_evaluate_prints_one_json_object(
         (["bench", BANDIT, "--out", "no/such/folder.json"], "got no/such/folder.json"),
         (["bench", "gpu", "--rounds", "0"], "rounds must be a whole number"),
         (["evaluate", "no/such/run"], "no/such/run is not a run folder"),
-        (["list", "everything"], "takes no arguments"),
+        (["list", "everything"], "list: no 'everything'; known: envs"),
         (["train", BANDIT, "--agent.baseline-ridge", "1e-30"], "baseline_ridge must be"),
         (["train", "reptile/bandit", "--agent.outer-lr", "1e39"], "outer_lr must be"),
         (["train", "reptile/bandit", "--agent.first-order"], "first_order must stay off"),

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.baselines import linear_values, time_features
+from metarl.parallel import one_torch_thread
 from metarl.types import Trajectories
 
 TASKS, EPISODES, HORIZON, SIZE = 3, 5, 7, 2
@@ -136,3 +137,34 @@ def test_without_any_step_the_value_is_zero() -> None:
     batch = random_batch()
     empty = batch._replace(mask=torch.zeros_like(batch.mask), reward=0 * batch.reward)
     assert (linear_values(empty, 0.9, 1e-3) == 0.0).all()
+
+
+@pytest.mark.parametrize(("size", "horizon"), [(17, 100), (3, 7), (20, 33)])
+def test_the_last_bit_does_not_depend_on_how_tasks_are_split(size: int, horizon: int) -> None:
+    """BLAS chooses its way by alignment and by the number of matrices, on some processors only."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (6, EPISODES, horizon)
+    nothing = torch.zeros(shape)
+    whole = Trajectories(
+        task_id=torch.full((6,), -1),
+        obs=torch.randn(*shape[:2], horizon + 1, size, generator=generator),
+        action=nothing[..., None],
+        log_prob=nothing,
+        reward=torch.randn(shape, generator=generator),
+        terminated=nothing.bool(),
+        mask=~nothing.bool(),
+        faulty=nothing[..., 0].bool(),
+    )
+    with one_torch_thread():
+        together = linear_values(whole, 0.99, 1e-5)
+        for length in (1, 2, 3):
+            parts = [
+                # Clones, as a share of the tasks lies in memory of its own.
+                linear_values(
+                    Trajectories(*(leaf[first : first + length].clone() for leaf in whole)),
+                    0.99,
+                    1e-5,
+                )
+                for first in range(0, 6, length)
+            ]
+            assert torch.equal(torch.cat(parts), together)

@@ -11,6 +11,7 @@ from torch.func import grad, jvp, vmap
 from metarl import mlp_derivatives
 from metarl.mlp_derivatives import Backward
 from metarl.networks import Activation, mlp
+from metarl.parallel import one_torch_thread
 from metarl.types import Params
 
 TASKS, SAMPLES = 3, 5
@@ -99,13 +100,48 @@ def test_forward_is_the_network_and_keeps_every_layers_input(
     one = case(sizes, activation)
     values, output, _ = passes(one)
     torch.testing.assert_close(output, one.output(one.params), rtol=1e-12, atol=1e-12)
-    assert [value.shape[-1] for value in values] == list(sizes[:-1])
+    assert [value.shape[-1] for value in values[1:]] == [-(-size // 4) * 4 for size in sizes[1:-1]]
     assert values[0] is one.x
+    values = [value[..., :size] for value, size in zip(values, sizes[:-1], strict=True)]
     for layer in range(one.num_layers - 1):
         z = values[layer] @ one.params[f"layer{layer}.weight"]
         z = z + one.params[f"layer{layer}.bias"][:, None]
         expected = z.tanh() if activation == "tanh" else z.clamp(min=0.0)
         torch.testing.assert_close(values[layer + 1], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sizes", [(17, 64, 6), (2, 7, 3), (5, 33, 50, 1), (20, 100, 10)])
+def test_the_last_bit_does_not_depend_on_how_tasks_are_split(
+    sizes: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """BLAS chooses its way by alignment and by the number of matrices, on some processors only."""
+    whole = case(sizes, "tanh", tasks=6)
+
+    def results(rows: slice) -> Params:
+        # Clones, as a share of the tasks lies in memory of its own.
+        params, direction = (
+            {name: leaf[rows].to(dtype).clone() for name, leaf in tree.items()}
+            for tree in (whole.params, whole.direction)
+        )
+        x = whole.x[rows].to(dtype).clone()
+        values, output = mlp_derivatives.forward(params, x, whole.num_layers, "tanh")
+        back = mlp_derivatives.backward(params, values, output.sin(), "tanh", twice=True)
+        moved = mlp_derivatives.tangents(params, values, direction, "tanh")
+        curved = mlp_derivatives.backward_tangent(
+            params, (values, back, moved), direction, moved[-1], "tanh"
+        )
+        return {"output": output, **back.gradient} | {f"2 {n}": leaf for n, leaf in curved.items()}
+
+    with one_torch_thread():
+        together = results(slice(6))
+        split = {
+            size: [results(slice(first, first + size)) for first in range(0, 6, size)]
+            for size in (1, 2, 3)
+        }
+    for size, parts in split.items():
+        for name, leaf in together.items():
+            assert torch.equal(torch.cat([part[name] for part in parts]), leaf), (name, size)
 
 
 @pytest.mark.parametrize("twice", [False, True])

@@ -1,123 +1,18 @@
-"""The sampler: layout of a round, masks, scores, noise, and results that threads do not change."""
-
-import math
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, NamedTuple
+"""The sampler: layout of a round, masks, scores, noise."""
 
 import pytest
 import torch
-from torch import Tensor
 
-from metarl import agents, envs
-from metarl.sampler import action_noise, collect, scores
-from metarl.seeding import Streams
-from metarl.types import Acted, Adapted, EnvSpec, Step, Tasks, Trajectories
-
-STREAMS = Streams(4, ("sampler",))
-NEVER = 99
-T = 5
-
-
-class Script(NamedTuple):
-    """What happens to each copy [K, E], and when; the time is counted from 0."""
-
-    ends: Tensor
-    faults: Tensor
-
-
-class ScriptedEnv:
-    """Counts steps: obs is (steps taken, task, episode); step t pays 10 k + e + t / 10."""
-
-    def __init__(self, script: Script, threads: int = 1, **poison: tuple[int, int, int]) -> None:
-        self.spec = EnvSpec("test/Scripted-v0", 3, 2, False, T, score_is_total=False)
-        self.threads = threads
-        self.torch_threads: list[int] = []
-        self.ran: list[Tensor] = []
-        self._script, self._poison = script, poison
-
-    def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
-        place = torch.meshgrid(
-            torch.arange(len(tasks.task_id)), torch.arange(episodes), indexing="ij"
-        )
-        self._place = torch.stack(place, -1).float()
-        self._count = torch.zeros(len(tasks.task_id), episodes)
-        self._time = 0
-        return self._observe("start")
-
-    def step(self, action: Tensor, running: Tensor) -> Step:
-        time, self._time = self._time, self._time + 1
-        self.torch_threads.append(torch.get_num_threads())
-        self.ran.append(running.clone())
-        self._count = self._count + running
-        task, episode = self._place.unbind(-1)
-        reward = 10 * task + episode + time / 10
-        return Step(
-            obs=self._observe("obs"),
-            reward=self._poisoned(reward, "reward"),
-            # Truthful for copies that run; for others anything may stand here but a fault.
-            terminated=(self._script.ends == time) | ~running,
-            faulty=(self._script.faults == time) & running,
-        )
-
-    def _observe(self, field: str) -> Tensor:
-        obs = torch.cat((self._count[..., None], self._place), -1)
-        return self._poisoned(obs, field)
-
-    def _poisoned(self, values: Tensor, field: str) -> Tensor:
-        task, episode, step = self._poison.get(field, (0, 0, NEVER))
-        if self._time - (field != "start") == step:
-            values[task, episode, ...] = math.nan
-        return values
-
-
-class EchoAgent:
-    """Acts by its noise, and remembers how often it acted."""
-
-    def begin(self, num_tasks: int, episodes: int) -> Adapted:
-        return {"acts": torch.zeros(num_tasks)}
-
-    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
-        return Acted(noise, obs[..., 0], {"acts": adapted["acts"] + 1})
-
-    def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
-        return adapted
-
-    def meta_update(self, rounds: object) -> dict[str, float]:
-        raise NotImplementedError
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        assert not state
-
-
-# Task 0: time limit, end after 2 steps, end in the last step. Task 1: fault in the first and in the
-# third step, and an end and a fault at once.
-SCRIPT = Script(
-    ends=torch.tensor([[NEVER, 1, T - 1], [NEVER, NEVER, 3]]),
-    faults=torch.tensor([[NEVER, NEVER, NEVER], [0, 2, 3]]),
+from metarl.sampler import action_noise, scores
+from metarl.types import EnvSpec
+from tests.metarl.scripted import (
+    LENGTHS,
+    SCRIPT,
+    STREAMS,
+    ScriptedEnv,
+    T,
+    sample,
 )
-LENGTHS = [[5, 2, 5], [0, 2, 3]]
-"""Steps under the mask."""
-
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-def tasks(num_tasks: int) -> Tasks:
-    return Tasks(torch.arange(num_tasks) + 7, {"nothing": torch.zeros(num_tasks)})
-
-
-def sample(env: ScriptedEnv) -> tuple[Trajectories, Adapted]:
-    agent = EchoAgent()
-    return collect(env, tasks(2), agent, agent.begin(2, 3), 3, STREAMS)
 
 
 def test_shapes_and_dtypes() -> None:
@@ -240,90 +135,3 @@ def test_what_a_faulty_step_led_to_may_be_anything() -> None:
     batch, _ = sample(ScriptedEnv(SCRIPT, reward=(1, 1, 2), obs=(1, 1, 2)))
     assert batch.faulty[1, 1]
     assert torch.isfinite(batch.obs).all()
-
-
-@pytest.mark.parametrize(
-    ("env_threads", "episodes", "torch_threads"), [(1, 512, 2), (1, 3, 1), (2, 512, 1)]
-)
-def test_torch_leaves_the_cores_to_the_physics_and_takes_them_back(
-    env_threads: int, episodes: int, torch_threads: int
-) -> None:
-    never = torch.full((2, episodes), NEVER)
-    env, agent = ScriptedEnv(Script(never, never), env_threads), EchoAgent()
-    collect(env, tasks(2), agent, agent.begin(2, episodes), episodes, STREAMS)
-    assert set(env.torch_threads) == {torch_threads}
-    assert torch.get_num_threads() == 2
-
-
-def cheetah_rounds(torch_threads: int, physics_threads: int) -> list[Trajectories]:
-    """Two rounds of MAML with an adaptation in between."""
-    name = "metarl/HalfCheetahDir-v0"
-    config: Any = replace(envs.preset(name), horizon=20)  # type: ignore[arg-type]
-    distribution, env = envs.build(name, config, threads=physics_threads)
-    agent = agents.build("maml-trpo", env.spec, seed=1)
-    torch.set_num_threads(torch_threads)
-    tasks = distribution.sample(4, STREAMS)
-    adapted, rounds = agent.begin(4, 3), []
-    for number in range(2):
-        batch, adapted = collect(env, tasks, agent, adapted, 3, STREAMS.at(number))
-        assert torch.get_num_threads() == torch_threads
-        adapted = agent.adapt(adapted, batch)
-        rounds.append(batch)
-    return rounds
-
-
-def test_threads_do_not_change_a_bit() -> None:
-    expected = cheetah_rounds(1, 1)
-    assert expected[0].mask.all()
-    # From four threads on, two lanes share the tasks.
-    for threads in ((2, 1), (1, 2), (2, 2), (1, 4), (2, 5)):
-        for one, other in zip(expected, cheetah_rounds(*threads), strict=True):
-            for name, a, b in zip(Trajectories._fields, one, other, strict=True):
-                assert torch.equal(a, b), (threads, name)
-
-
-class TwoLanes(ScriptedEnv):
-    """Has a scripted environment for each task, and notes in which order their steps begin."""
-
-    def __init__(self, script: Script, log: list[str], name: str = "whole") -> None:
-        super().__init__(script, threads=2)
-        self.lanes: list[TwoLanes] = []
-        if name == "whole":
-            parts = [Script(script.ends[k : k + 1], script.faults[k : k + 1]) for k in (0, 1)]
-            self.lanes = [TwoLanes(part, log, str(k)) for k, part in enumerate(parts)]
-        self._log, self._name = log, name
-
-    def start_step(self, action: Tensor, running: Tensor) -> None:
-        self._log.append(f"start {self._name}")
-        self._result = self.step(action, running)
-
-    def finish_step(self) -> Step:
-        self._log.append(f"finish {self._name}")
-        return self._result
-
-
-def test_lanes_give_the_round_of_the_whole_and_step_while_others_act() -> None:
-    log: list[str] = []
-    batch, after = sample(TwoLanes(SCRIPT, log))
-    whole, whole_after = sample(ScriptedEnv(SCRIPT))
-    # A lane counts its tasks from 0: what says "task" in the scripted observation and reward.
-    task = torch.arange(2.0)[:, None, None]
-    shifted = batch._replace(
-        obs=torch.cat(
-            (batch.obs[..., :1], batch.obs[..., 1:2] + task[..., None], batch.obs[..., 2:]), -1
-        ),
-        reward=batch.reward + 10.0 * task * batch.mask,
-    )
-    for name, a, b in zip(Trajectories._fields, shifted, whole, strict=True):
-        assert torch.equal(a, b), name
-    assert torch.equal(after["acts"], whole_after["acts"])
-    assert log[:6] == ["start 0", "start 1", "finish 0", "start 0", "finish 1", "start 1"]
-
-
-def test_tasks_that_lanes_cannot_share_evenly_go_to_the_whole() -> None:
-    log: list[str] = []
-    never = torch.full((3, 3), NEVER)
-    env, agent = TwoLanes(Script(never, never), log), EchoAgent()
-    collect(env, tasks(3), agent, agent.begin(3, 3), 3, STREAMS)
-    assert not log
-    assert len(env.ran) == T
