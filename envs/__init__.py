@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import half_cheetah, navigation, tabular
+from metarl.envs import grid_maze, half_cheetah, navigation, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -18,6 +18,7 @@ EnvConfig: TypeAlias = (
     | tabular.GaussianBanditConfig
     | tabular.TabularMDPConfig
     | navigation.NavigationConfig
+    | grid_maze.GridMazeConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
 )
@@ -70,6 +71,14 @@ ENVS: Mapping[str, Family] = {
         navigation.NavigationConfig,
         navigation.PRESETS,
         navigation.build,
+    ),
+    "metarl/GridMaze-v0": Family(
+        "unknown mazes with a hidden goal",
+        grid_maze.GridMazeConfig,
+        grid_maze.PRESETS,
+        grid_maze.build,
+        ceilings={"shortest path": grid_maze.shortest_path},
+        shows="start",
     ),
     "metarl/HalfCheetahDir-v0": Family(
         "half-cheetah, forwards or backwards",
