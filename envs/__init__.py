@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import grid_maze, half_cheetah, navigation, tabular
+from metarl.envs import ant_maze, grid_maze, half_cheetah, navigation, point_maze, tabular
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -19,6 +19,8 @@ EnvConfig: TypeAlias = (
     | tabular.TabularMDPConfig
     | navigation.NavigationConfig
     | grid_maze.GridMazeConfig
+    | point_maze.PointMazeConfig
+    | ant_maze.AntMazeConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
 )
@@ -78,6 +80,20 @@ ENVS: Mapping[str, Family] = {
         grid_maze.PRESETS,
         grid_maze.build,
         ceilings={"shortest path": grid_maze.shortest_path},
+        shows="start",
+    ),
+    "metarl/PointMaze-v0": Family(
+        "a ball in unseen mazes with a hidden goal",
+        point_maze.PointMazeConfig,
+        point_maze.PRESETS,
+        point_maze.build,
+        shows="start",
+    ),
+    "metarl/AntMaze-v0": Family(
+        "an ant in unseen mazes with a hidden goal",
+        ant_maze.AntMazeConfig,
+        ant_maze.PRESETS,
+        ant_maze.build,
         shows="start",
     ),
     "metarl/HalfCheetahDir-v0": Family(

@@ -43,7 +43,7 @@ NOISY_STEPS = {f"metarl/{name}-v0" for name in ("BernoulliBandit", "GaussianBand
 MAY_BE_0 = {"step_cost"}
 """Numbers that may be 0 in every family, though no preset of some has it so."""
 
-SPARSE = {"metarl/GridMaze-v0"}
+SPARSE = {f"metarl/{name}-v0" for name in ("GridMaze", "PointMaze", "AntMaze")}
 """Environments whose goal random actions may miss in 40 steps: tasks show where they begin."""
 
 every_case = pytest.mark.parametrize(("name", "preset"), CASES)
