@@ -117,7 +117,8 @@ def fault_in_text(text: str) -> str | None:
         return f"rows of 1, 0 and s with / between them, got {wrong[0]!r} in it"
     if len({len(row) for row in rows}) > 1:
         return f"rows of one length, got {' and '.join(sorted({str(len(row)) for row in rows}))}"
-    if "0" in rows[0] + rows[-1] + "".join(row[:1] + row[-1:] for row in rows):
+    edge = rows[0] + rows[-1] + "".join(row[:1] + row[-1:] for row in rows)
+    if set(edge) != {"1"}:
         return f"closed by walls all round, got a free cell at the edge of {text!r}"
     if text.count("s") != 1 or "0" not in text:
         return f"with one start s and a free cell 0 at least, got {text!r}"
