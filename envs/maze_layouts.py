@@ -94,8 +94,7 @@ def draw_cells(candidates: Tensor, uniform: Tensor) -> Tensor:
         [K, 2] float32, (row, column).
     """
     counts = candidates.flatten(1).cumsum(1)
-    # In float64: in float32 the product may round up to the number of candidates itself.
-    rank = (uniform.double() * counts[:, -1]).long()
+    rank = (uniform * counts[:, -1]).long()
     place = torch.searchsorted(counts, rank[:, None] + 1)[:, 0]
     side = candidates.shape[-1]
     return torch.stack((place // side, place % side), -1).float()
@@ -150,7 +149,7 @@ def _carve(num_tasks: int, streams: Streams, side: int) -> Tensor:
     """Carve K perfect mazes: one step of every search per iteration, forwards or back."""
     rooms, width = (side - 1) // 2, side + 2
     num_rooms = rooms * rooms
-    noise = streams.uniform("maze", num_tasks, (2 * num_rooms - 1,)).double()
+    noise = streams.uniform("maze", num_tasks, (2 * num_rooms - 1,))
     choice = (noise * _NUM_CHOICES).long()
     delta, bits, pick = (table.to(noise.device) for table in _tables(width))
     # A ring of 0 around the outer wall: beyond it there is nothing left to be carved.
@@ -161,6 +160,7 @@ def _carve(num_tasks: int, streams: Streams, side: int) -> Tensor:
     walls.scatter_(1, here, 0)
     came_from = torch.zeros(num_tasks, width * width, dtype=torch.int64, device=noise.device)
     came_from.scatter_(1, here, here)
+    # Each room but the first is entered once, and left backwards at most once.
     for time in range(1, 2 * num_rooms - 1):
         uncarved = walls.gather(1, here + 2 * delta[:_NUM_DIRECTIONS])
         direction = pick[(uncarved * bits).sum(1), choice[:, time]][:, None]
@@ -168,9 +168,9 @@ def _carve(num_tasks: int, streams: Streams, side: int) -> Tensor:
         there = here + 2 * step
         walls.scatter_(1, torch.cat((here + step, there), 1), 0)
         # A search that has nowhere to go stays (there is here), and goes back instead.
-        back, forwards = came_from.gather(1, here), direction != _STAY
-        came_from.scatter_(1, there, torch.where(forwards, here, back))
-        here = torch.where(forwards, there, back)
+        back = came_from.gather(1, here)
+        came_from.scatter_(1, there, here)
+        here = torch.where(direction == _STAY, back, there)
     return walls.reshape(num_tasks, width, width)[:, 1:-1, 1:-1].float()
 
 

@@ -39,6 +39,7 @@ class Config:
         (UNIT, [0, 0.5, 1], [1.0001, -0.1]),
         (FRACTION, [0.5], [0, 1, 0.0, 1.0]),
         (COUNT, [1, 7], [0, 1.0, True, 2**31, 10**400]),
+        (Allowed(3, 9, "odd", whole=True, odd=True), [3, 9], [1, 4, 11, 5.0, True]),
     ],
 )
 def test_rules(rule: Allowed, inside: list[object], outside: list[object]) -> None:

@@ -1,0 +1,81 @@
+"""docs/performance.md and the README quote speeds: each is what a file under results/bench says."""
+
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECONDS = {"s": 1.0, "ms": 1e-3}
+
+
+def bench(name: str) -> Any:
+    return json.loads((ROOT / "results" / "bench" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def same(shown: str, value: float) -> None:
+    """A figure is quoted with as many digits as it has."""
+    digits = len(shown.partition(".")[2])
+    assert float(shown.replace(",", "")) == round(value, digits), f"{shown} is {value}"
+
+
+def rows_below(title: str, columns: int) -> list[list[str]]:
+    text = PAGE.split(f"## {title}")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return [row for row in rows[1:] if len(row) >= columns]
+
+
+def test_before_and_after() -> None:
+    work = bench("before_after")["work"]
+    rows = [row for row in rows_below("One meta-iteration", 4) if row[0] in work]
+    assert len(rows) == 4
+    for name, before, now, ratio, *_ in rows:
+        old = statistics.mean(one["seconds_per_iteration"] for one in work[name]["before"])
+        new = statistics.mean(one["meta_iteration"]["median"] for one in work[name]["now"])
+        for shown, value in ((before, old), (now, new)):
+            number, unit = shown.split()
+            same(number, value / SECONDS[unit])
+        assert float(ratio) == pytest.approx(old / new, abs=0.011)
+
+
+def test_sampling_beside_physics_and_peers() -> None:
+    result = bench("half-cheetah-dir")
+    sampling = {name: entry["median"] for name, entry in result["phases"]["sampling"].items()}
+    text = PAGE.split("## Sampling")[1].split("What was done")[0]
+    for name in ("with_policy", "raw_random_controls", "raw_policy_controls"):
+        assert f"{round(sampling[name], -2):,.0f}" in text
+    for name in ("share_of_raw_random_controls", "share_of_raw_policy_controls"):
+        assert f"**{sampling[name]:.0%}** of bare batch physics" in text
+    peers = {name: entry["median"] for name, entry in result["peers"].items()}
+    for name in ("sb3_subproc", "gymnasium_async", "gymnasium_sync"):
+        assert f"{round(peers[name], -2):,.0f}" in text
+        assert re.search(rf"\b{peers[f'metarl_over_{name}']:.1f}\b", text)
+
+
+def test_scaling() -> None:
+    cells = bench("scaling_navigation_64-64")["cells"]
+    rows = [row for row in rows_below("Scaling", 6) if " x " in row[0]]
+    assert len(rows) == len(cells)
+    for cell in cells:
+        layout = f"{cell['processes']} x {cell['threads']}"
+        (row,) = [row for row in rows if row[:2] == [layout, str(cell["tasks"])]]
+        assert float(row[2]) == pytest.approx(cell["iteration_s"]["median"], rel=5e-3)
+        same(row[3], cell["ms_per_task"])
+        same(row[4], cell["env_steps_per_s"]["median"])
+        same(row[5], cell["memory_mib"])
+
+
+def test_the_readme_rounds_the_same_figures() -> None:
+    work = bench("before_after")["work"]
+    shown = {"half-cheetah": "3.8 s", "navigation": "0.6 s", "bandit": "20 ms"}
+    for start, quoted in shown.items():
+        (name,) = [name for name in work if name.startswith(start)]
+        new = statistics.mean(one["meta_iteration"]["median"] for one in work[name]["now"])
+        number, unit = quoted.split()
+        assert float(number) == pytest.approx(new / SECONDS[unit], rel=0.04)
+        assert quoted in README.split("## Speed")[1]
