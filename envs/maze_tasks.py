@@ -1,19 +1,8 @@
 """Mazes as tasks for bodies in space: which maze, where one starts in it, and the hidden goal.
 
-Cells are (row, column) from the top left. Without a ``layout``, each task is a maze of its own:
-
-========= ============== ======================================================================
-name      shape          how it is drawn
-========= ============== ======================================================================
-``walls`` [side, side]   1 wall, 0 free: a perfect maze by randomised depth-first search, then
-                         ``open_share`` of the walls left between two rooms are taken out
-``start`` [2]            uniform over the free cells that are at least (side - 1) / 2 moves away
-                         from the goal's
-``goal``  [2]            a free cell, uniformly, plus U(-0.25, 0.25) of a cell along each axis
-========= ============== ======================================================================
-
-In a ``layout``, ``goal`` alone is the task: drawn in the same way from its free cells but the
-start. A task whose start or goal lies in a wall, or between whose cells no way leads, is refused.
+A task is a maze of its own, with a start and a goal, or a goal in a layout that all tasks share.
+Cells are (row, column) from the top left, as in ``maze_layouts``; a goal need not be in the middle
+of its cell. ``point_maze`` says how tasks are drawn.
 """
 
 from collections.abc import Mapping
