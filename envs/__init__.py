@@ -8,6 +8,19 @@ from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
 from metarl.envs import ant_maze, grid_maze, half_cheetah, navigation, point_maze, tabular
+from metarl.envs import (
+    ant,
+    grid_maze,
+    half_cheetah,
+    half_cheetah_params,
+    hopper,
+    humanoid,
+    navigation,
+    reacher,
+    swimmer,
+    tabular,
+    walker2d,
+)
 from metarl.envs.physics import default_threads
 from metarl.protocols import TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
@@ -23,6 +36,17 @@ EnvConfig: TypeAlias = (
     | ant_maze.AntMazeConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
+    | ant.AntDirConfig
+    | ant.AntVelConfig
+    | ant.AntGoalConfig
+    | humanoid.HumanoidDirConfig
+    | swimmer.SwimmerVelConfig
+    | half_cheetah_params.HalfCheetahRandParamsConfig
+    | walker2d.Walker2dRandParamsConfig
+    | walker2d.Walker2dVelConfig
+    | hopper.HopperRandParamsConfig
+    | hopper.HopperVelConfig
+    | reacher.ReacherGoalConfig
 )
 
 
@@ -107,6 +131,75 @@ ENVS: Mapping[str, Family] = {
         half_cheetah.HalfCheetahVelConfig,
         half_cheetah.VEL_PRESETS,
         half_cheetah.build,
+    ),
+    "metarl/AntDir-v0": Family(
+        "ant, in a hidden direction",
+        ant.AntDirConfig,
+        ant.DIR_PRESETS,
+        ant.build,
+    ),
+    "metarl/AntVel-v0": Family(
+        "ant at a hidden velocity",
+        ant.AntVelConfig,
+        ant.VEL_PRESETS,
+        ant.build,
+    ),
+    "metarl/AntGoal-v0": Family(
+        "ant and a hidden place to go to",
+        ant.AntGoalConfig,
+        ant.GOAL_PRESETS,
+        ant.build,
+    ),
+    "metarl/HumanoidDir-v0": Family(
+        "humanoid, in a hidden direction",
+        humanoid.HumanoidDirConfig,
+        humanoid.PRESETS,
+        humanoid.build,
+    ),
+    "metarl/SwimmerVel-v0": Family(
+        "swimmer at a hidden velocity",
+        swimmer.SwimmerVelConfig,
+        swimmer.PRESETS,
+        swimmer.build,
+    ),
+    "metarl/HalfCheetahRandParams-v0": Family(
+        "half-cheetah of unknown masses, frictions and dampings",
+        half_cheetah_params.HalfCheetahRandParamsConfig,
+        half_cheetah_params.PRESETS,
+        half_cheetah_params.build,
+        shows="dynamics",
+    ),
+    "metarl/Walker2dRandParams-v0": Family(
+        "walker of unknown masses, frictions and dampings",
+        walker2d.Walker2dRandParamsConfig,
+        walker2d.RAND_PARAMS_PRESETS,
+        walker2d.build,
+        shows="dynamics",
+    ),
+    "metarl/Walker2dVel-v0": Family(
+        "walker at a hidden velocity",
+        walker2d.Walker2dVelConfig,
+        walker2d.VEL_PRESETS,
+        walker2d.build,
+    ),
+    "metarl/HopperRandParams-v0": Family(
+        "hopper of unknown masses, frictions and dampings",
+        hopper.HopperRandParamsConfig,
+        hopper.RAND_PARAMS_PRESETS,
+        hopper.build,
+        shows="dynamics",
+    ),
+    "metarl/HopperVel-v0": Family(
+        "hopper at a hidden velocity",
+        hopper.HopperVelConfig,
+        hopper.VEL_PRESETS,
+        hopper.build,
+    ),
+    "metarl/ReacherGoal-v0": Family(
+        "an arm and a hidden goal",
+        reacher.ReacherGoalConfig,
+        reacher.PRESETS,
+        reacher.build,
     ),
 }
 

@@ -52,9 +52,9 @@ from metarl.protocols import TaskDistribution
 from metarl.types import EnvSpec
 
 _SUBSTEPS = 5
-_CONTROL_COST = 0.05
+CONTROL_COST = 0.05
 _TORSO_HEIGHT = 0.7
-_NUM_ACTUATORS = 6
+NUM_ACTUATORS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +112,12 @@ def forwards(physics: BatchPhysics) -> Array:
 
 
 def _direction_reward(moved: Moved) -> Array:
-    return moved.parameter["direction"] * moved.velocity - _CONTROL_COST * moved.effort
+    return moved.parameter["direction"] * moved.velocity - CONTROL_COST * moved.effort
 
 
 def _velocity_reward(moved: Moved) -> Array:
     miss: Array = np.abs(moved.velocity - moved.parameter["velocity"])
-    return -miss - _CONTROL_COST * moved.effort
+    return -miss - CONTROL_COST * moved.effort
 
 
 def _observe(physics: BatchPhysics, observe_torso: bool) -> Sequence[Array]:
@@ -139,7 +139,7 @@ def build(
     spec = EnvSpec(
         name,
         observation_size=20 if config.observe_torso else 17,
-        action_size=_NUM_ACTUATORS,
+        action_size=NUM_ACTUATORS,
         discrete=False,
         horizon=config.horizon,
         score_is_total=False,

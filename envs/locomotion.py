@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from metarl.checks import COUNT, POSITIVE, check_fields
+from metarl.envs.mujoco_env import Flags
+from metarl.envs.physics import BatchPhysics
 from metarl.envs.task_lists import EndlessTasks, EnumeratedTasks
 from metarl.seeding import Streams
 from metarl.types import Parameter
@@ -33,15 +35,15 @@ def directions(name: str, device: str) -> EnumeratedTasks:
     return EnumeratedTasks(name, both, {"direction": about})
 
 
-def velocities(name: str, device: str, max_velocity: float) -> EndlessTasks:
-    """Return tasks ``velocity`` ~ U[0, v]; the shifted ones lie in U[v, v + 1] m/s."""
-    about = Parameter("rewarded velocity", "m/s", (), 0.0, max_velocity + 1.0)
+def velocities(name: str, device: str, max_velocity: float, beyond: float = 1.0) -> EndlessTasks:
+    """Return tasks ``velocity`` ~ U[0, v]; the shifted ones lie in U[v, v + ``beyond``] m/s."""
+    about = Parameter("rewarded velocity", "m/s", (), 0.0, max_velocity + beyond)
     return EndlessTasks(
         name,
         partial(_draw_velocities, low=0.0, width=max_velocity),
         device,
         {"velocity": about},
-        shifted=partial(_draw_velocities, low=max_velocity, width=1.0),
+        shifted=partial(_draw_velocities, low=max_velocity, width=beyond),
     )
 
 
@@ -58,11 +60,70 @@ def headings(name: str, device: str) -> EndlessTasks:
 
 
 def _draw_headings(num_tasks: int, streams: Streams) -> dict[str, Tensor]:
-    # In float64, whose rounded cosine is the same on every processor.
-    angle = 2.0 * math.pi * streams.uniform("angle", num_tasks, ()).double()
-    return {"heading": torch.stack((angle.cos(), angle.sin()), -1).float()}
+    return {"heading": _directions(num_tasks, streams).float()}
+
+
+def two_headings(name: str, device: str) -> EnumeratedTasks:
+    """Return the two tasks ``heading`` (-1, 0) and (1, 0); ``task_id`` 0 is backwards."""
+    both = {"heading": torch.tensor([[-1.0, 0.0], [1.0, 0.0]], device=device)}
+    about = Parameter(
+        "unit vector of the rewarded velocity",
+        "",
+        (2,),
+        -1.0,
+        1.0,
+        values=(-1.0, 0.0, 1.0),
+        fault=_not_unit,
+    )
+    return EnumeratedTasks(name, both, {"heading": about})
 
 
 def _not_unit(heading: Tensor) -> str | None:
     length = float(torch.linalg.vector_norm(heading))
     return None if abs(length - 1.0) < 1e-3 else f"a vector of length 1, this one's is {length:.4g}"
+
+
+def goals(name: str, device: str, radius: float, disc: bool) -> EndlessTasks:
+    """Return tasks ``goal`` [2], uniform in the disc of that radius or the square around it, in m.
+
+    The shifted ones lie in the ring around the disc or the frame around the square, 1 m wide.
+    """
+    about = Parameter("where to go", "m", (2,), -(radius + 1.0), radius + 1.0)
+    return EndlessTasks(
+        name,
+        partial(_draw_in_disc if disc else _draw_in_square, radius=radius),
+        device,
+        {"goal": about},
+        shifted=partial(_draw_beyond, radius=radius, disc=disc),
+    )
+
+
+def _draw_in_square(num_tasks: int, streams: Streams, radius: float) -> dict[str, Tensor]:
+    return {"goal": (2.0 * streams.uniform("goal", num_tasks, (2,)) - 1.0) * radius}
+
+
+def _draw_in_disc(num_tasks: int, streams: Streams, radius: float) -> dict[str, Tensor]:
+    # The area within a distance grows with its square.
+    distance = radius * streams.uniform("distance", num_tasks, (1,)).double().sqrt()
+    return {"goal": (distance * _directions(num_tasks, streams)).float()}
+
+
+def _draw_beyond(num_tasks: int, streams: Streams, radius: float, disc: bool) -> dict[str, Tensor]:
+    direction = _directions(num_tasks, streams)
+    if not disc:
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+    distance = radius + streams.uniform("distance", num_tasks, (1,)).double()
+    return {"goal": (distance * direction).float()}
+
+
+def _directions(num_tasks: int, streams: Streams) -> Tensor:
+    """Draw unit vectors [K, 2]; in float64, whose rounded cosine is the same on every processor."""
+    angle = 2.0 * math.pi * streams.uniform("angle", num_tasks, ()).double()
+    return torch.stack((angle.cos(), angle.sin()), -1)
+
+
+def outside(physics: BatchPhysics, healthy: tuple[float, float]) -> Flags:
+    """Return [N]: whether the torso of a free body is lower or higher than it may be."""
+    height, (lowest, highest) = physics.qpos[:, 2], healthy
+    flags: Flags = (height < lowest) | (height > highest)
+    return flags

@@ -83,6 +83,8 @@ class Body(NamedTuple):
     """Changes starts ``qpos`` [N, nq] and ``qvel`` [N, nv] in place, to suit the tasks."""
     vary: Callable[[BatchPhysics, Parameters], None] | None = None
     """Writes each copy's own model fields (``BatchPhysics.expand``) before its start."""
+    outputs: Sequence[str] = ()
+    """Derived fields of ``mjData`` that these functions read by ``BatchPhysics.output``."""
     speed_limit: float | None = None
     """Velocities are clipped to [-this, this] m/s or rad/s before each step; None for free ones."""
 
@@ -119,7 +121,8 @@ class MujocoEnv:
 
     def build_physics(self, num_copies: int) -> BatchPhysics:
         """Return the physics of N copies."""
-        return BatchPhysics(self.body.xml, num_copies, self.body.substeps, self.threads)
+        body = self.body
+        return BatchPhysics(body.xml, num_copies, body.substeps, self.threads, body.outputs)
 
     def copy_physics(self) -> BatchPhysics:
         """Return physics of its own with as many copies, their model fields and their state."""

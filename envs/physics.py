@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib import resources
 
@@ -11,7 +11,7 @@ import mujoco.batch
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.checks import InputError
+from metarl.checks import InputError, unknown
 
 # A copy that trips one of these is reset by MuJoCo itself, silently but for a counter.
 _FAULTS = [
@@ -62,9 +62,14 @@ class BatchPhysics:
 
     ``qpos`` [N, nq], ``qvel`` [N, nv] and ``ctrl`` [N, nu] are live float64 views: reading sees the
     current state, writing sets it. Results do not depend on the number of threads.
+
+    ``outputs`` names the derived fields of ``mjData`` that ``output`` is asked for: they are copied
+    out in every call, and one that is named later would start as zeros.
     """
 
-    def __init__(self, xml: str, num_copies: int, substeps: int, threads: int) -> None:
+    def __init__(
+        self, xml: str, num_copies: int, substeps: int, threads: int, outputs: Sequence[str] = ()
+    ) -> None:
         self.model = mujoco.MjModel.from_xml_string(xml)
         self.num_copies = num_copies
         self.substeps = substeps
@@ -77,6 +82,9 @@ class BatchPhysics:
         self.qpos: NDArray[np.float64] = self._batch.bind("qpos")
         self.qvel: NDArray[np.float64] = self._batch.bind("qvel")
         self.ctrl: NDArray[np.float64] = self._batch.bind("ctrl")
+        self._outputs: dict[str, NDArray[np.float64]] = {
+            field: self._batch.bind(field) for field in outputs
+        }
 
     @property
     def control_range(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -94,10 +102,14 @@ class BatchPhysics:
     def output(self, field: str) -> NDArray[np.float64]:
         """Return a derived field of ``mjData`` for every copy, [N, ...]; it is kept up to date.
 
-        After a step it says what held before the last substep, as in ``mj_step``.
+        After a step it says what MuJoCo last computed within it, just before the end.
+
+        Raises:
+            ValueError: it is not among the outputs that were named at first.
         """
-        values: NDArray[np.float64] = self._batch.bind(field)
-        return values
+        if field not in self._outputs:
+            raise InputError([unknown("output named for the physics", field, self._outputs)])
+        return self._outputs[field]
 
     def reset(
         self,

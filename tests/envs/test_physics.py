@@ -294,3 +294,28 @@ def test_masses_survive_a_reset_and_do_not_compound() -> None:
 
 def test_default_threads_are_the_cores_of_this_process() -> None:
     assert 1 <= default_threads() <= (os.cpu_count() or 1)
+
+
+def test_outputs_are_those_of_every_state_from_the_first_on() -> None:
+    model = mujoco.MjModel.from_xml_string(XML)
+    physics = BatchPhysics(XML, 3, SUBSTEPS, 1, outputs=("xipos", "cvel"))
+    physics.reset(*start(3))
+    others = [mujoco.MjData(model) for _ in range(3)]
+    for copy, data in enumerate(others):
+        data.qpos[:], data.qvel[:] = physics.qpos[copy], physics.qvel[copy]
+        mujoco.mj_forward(model, data)
+    for ctrl in controls(5, 3):
+        for copy, data in enumerate(others):
+            np.testing.assert_allclose(physics.output("xipos")[copy], data.xipos, atol=1e-12)
+            np.testing.assert_allclose(physics.output("cvel")[copy], data.cvel, atol=1e-12)
+            data.ctrl[:] = ctrl[copy]
+            mujoco.mj_step(model, data, SUBSTEPS)
+        physics.ctrl[:] = ctrl
+        physics.step()
+
+
+def test_an_output_that_was_not_named_is_refused() -> None:
+    """It would say zero until the next call of MuJoCo."""
+    physics = BatchPhysics(XML, 1, SUBSTEPS, 1, outputs=("xipos",))
+    with pytest.raises(ValueError, match=r"no 'xpos'; did you mean 'xipos'\?"):
+        physics.output("xpos")

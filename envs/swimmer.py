@@ -1,0 +1,113 @@
+"""Swimmer: three links that wriggle through a dense liquid, in a plane, at a given velocity.
+
+Task. ``velocity`` is drawn from U[0, max_velocity] m/s along x; the shifted tasks lie in
+U[max_velocity, max_velocity + 0.1]. The task is hidden: it shows in the reward alone.
+
+Observation, in order (8 entries):
+
+===== ============================================= ======
+index what                                          unit
+===== ============================================= ======
+0     direction of the head link                    rad
+1-2   joint angles: front, back                     rad
+3-4   velocity of the model's origin on the head's  m/s
+      axis, 0.5 m behind that link: x, y
+5     angular velocity of the head link             rad/s
+6-7   joint velocities: front, back                 rad/s
+===== ============================================= ======
+
+Action. Two numbers; divided by ``action_scale`` and clipped to [-1, 1] they are the torques on the
+front and the back joint, as shares of 150 N m.
+
+Reward per step, with v = (x after - x before) / 0.04 s of that origin and a the clipped action:
+-abs(v - velocity) - 0.0001 * sum(a^2). Unit m/s.
+
+Horizon. 200 steps of 4 substeps of 0.01 s. Never terminates.
+
+Start. All five positions (x, y, direction and two angles) and all five velocities U(-0.1, 0.1),
+around the straight body at rest in the origin.
+
+Source. Our choice (``default``), after the family of this name in Rothfuss et al. 2019's code. That
+draws from U[0.1, 0.2] and pays +abs(v - velocity), for staying away from the velocity asked for,
+surely by mistake. Body: ``assets/swimmer.xml``, the dynamics of Gymnasium's Swimmer-v5.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metarl.checks import POSITIVE, check_fields
+from metarl.envs.locomotion import LocomotionConfig, velocities
+from metarl.envs.mujoco_env import Array, Body, Moved, MujocoEnv, Noise
+from metarl.envs.physics import BatchPhysics, load_asset
+from metarl.envs.task_lists import EndlessTasks
+from metarl.types import EnvSpec
+
+_SUBSTEPS = 4
+_NUM_ACTUATORS = 2
+_OBSERVATION_SIZE = 8
+_CONTROL_COST = 1e-4
+_SHIFT = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwimmerVelConfig(LocomotionConfig):
+    """Swim at a given velocity."""
+
+    horizon: int = 200
+    """Steps of an episode."""
+    action_scale: float = 1.0
+    """The policy's action is divided by this before it is clipped to [-1, 1]."""
+    max_velocity: float = 0.2
+    """Velocities are drawn from 0 to this, in m/s."""
+
+    def __post_init__(self) -> None:
+        LocomotionConfig.__post_init__(self)
+        check_fields(self, {"max_velocity": POSITIVE})
+
+
+PRESETS: Mapping[str, SwimmerVelConfig] = {"default": SwimmerVelConfig()}
+
+
+def swimmer() -> Body:
+    """Return the body, paid for its velocity along x."""
+    return Body(
+        xml=load_asset("swimmer.xml"),
+        substeps=_SUBSTEPS,
+        noise=Noise(position=0.1, velocity=0.1, normal=False),
+        observe=_observe,
+        measure=_forwards,
+        reward=_reward,
+    )
+
+
+def _forwards(physics: BatchPhysics) -> Array:
+    position: Array = physics.qpos[:, 0].copy()
+    return position
+
+
+def _reward(moved: Moved) -> Array:
+    miss: Array = np.abs(moved.velocity - moved.parameter["velocity"])
+    return -miss - _CONTROL_COST * moved.effort
+
+
+def _observe(physics: BatchPhysics) -> Sequence[Array]:
+    return physics.qpos[:, 2:], physics.qvel
+
+
+def build(
+    name: str, config: SwimmerVelConfig, device: str, threads: int
+) -> tuple[EndlessTasks, MujocoEnv]:
+    """Build the distribution and the environment."""
+    tasks = velocities(name, device, config.max_velocity, beyond=_SHIFT)
+    spec = EnvSpec(
+        name,
+        observation_size=_OBSERVATION_SIZE,
+        action_size=_NUM_ACTUATORS,
+        discrete=False,
+        horizon=config.horizon,
+        score_is_total=False,
+        action_limit=config.action_scale,
+    )
+    return tasks, MujocoEnv(spec, swimmer(), tuple(tasks.parameters), device, threads)
