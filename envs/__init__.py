@@ -7,15 +7,16 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from metarl.checks import COUNT, InputError, unknown
-from metarl.envs import ant_maze, grid_maze, half_cheetah, navigation, point_maze, tabular
 from metarl.envs import (
     ant,
+    ant_maze,
     grid_maze,
     half_cheetah,
     half_cheetah_params,
     hopper,
     humanoid,
     navigation,
+    point_maze,
     reacher,
     swimmer,
     tabular,
