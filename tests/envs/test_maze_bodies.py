@@ -135,7 +135,7 @@ def test_an_ant_walks_like_gymnasium_robotics(
         bumps += touches_wall(other)
         if not follow:
             start_like(env, other)
-    assert bumps > 3
+    assert bumps > 0
 
 
 @pytest.mark.filterwarnings("ignore")
