@@ -10,11 +10,15 @@ from metarl.checks import COUNT, InputError, unknown
 from metarl.envs import (
     ant,
     ant_maze,
+    bandit_ceilings,
     grid_maze,
+    grid_navi,
+    grid_navi_ceilings,
     half_cheetah,
     half_cheetah_params,
     hopper,
     humanoid,
+    mdp_ceilings,
     navigation,
     point_maze,
     reacher,
@@ -35,6 +39,7 @@ EnvConfig: TypeAlias = (
     | grid_maze.GridMazeConfig
     | point_maze.PointMazeConfig
     | ant_maze.AntMazeConfig
+    | grid_navi.GridNaviConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
     | ant.AntDirConfig
@@ -79,18 +84,21 @@ ENVS: Mapping[str, Family] = {
         tabular.BernoulliBanditConfig,
         tabular.BERNOULLI_PRESETS,
         tabular.build_bandit,
+        ceilings=bandit_ceilings.BERNOULLI_CEILINGS,
     ),
     "metarl/GaussianBandit-v0": Family(
         "k arms with hidden mean payoffs",
         tabular.GaussianBanditConfig,
         tabular.GAUSSIAN_PRESETS,
         tabular.build_bandit,
+        ceilings=bandit_ceilings.GAUSSIAN_CEILINGS,
     ),
     "metarl/TabularMDP-v0": Family(
         "random finite MDPs: 10 states, 5 actions",
         tabular.TabularMDPConfig,
         tabular.MDP_PRESETS,
         tabular.build_mdp,
+        ceilings=mdp_ceilings.MDP_CEILINGS,
         shows="dynamics",
     ),
     "metarl/PointNavigation-v0": Family(
@@ -120,6 +128,15 @@ ENVS: Mapping[str, Family] = {
         ant_maze.PRESETS,
         ant_maze.build,
         shows="start",
+    "metarl/GridNavi-v0": Family(
+        "a grid and a hidden goal cell",
+        grid_navi.GridNaviConfig,
+        grid_navi.PRESETS,
+        grid_navi.build,
+        ceilings={
+            "Bayes-optimal": grid_navi_ceilings.bayes_optimal,
+            "told the goal": grid_navi_ceilings.told_the_goal,
+        },
     ),
     "metarl/HalfCheetahDir-v0": Family(
         "half-cheetah, forwards or backwards",

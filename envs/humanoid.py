@@ -5,7 +5,8 @@ reward alone.
 
 Observation, in order (292 entries). The 14 bodies are the world (whose entries are always 0), the
 torso, lower waist, pelvis, right thigh, shin and foot, left thigh, shin and foot, right upper and
-lower arm, left upper and lower arm.
+lower arm, left upper and lower arm; what is said of each of them is about the centre of mass of the
+whole, along the axes of the world.
 
 ======= ================================================================== ===================
 index   what                                                               unit
@@ -20,10 +21,8 @@ index   what                                                               unit
 22-24   velocity of the torso, x, y, z                                     m/s
 25-27   angular velocity of the torso, in its own frame                    rad/s
 28-44   joint velocities, in the order of the angles                       rad/s
-45-184  for each body: inertia (6) and first moment of mass (3) about the  kg m^2, kg m, kg
-        centre of mass of the whole, mass (1)
-185-268 for each body: angular (3) and linear (3) velocity at the centre   rad/s, m/s
-        of mass of the whole
+45-184  for each body: inertia (6), first moment of mass (3), mass (1)     kg m^2, kg m, kg
+185-268 for each body: angular velocity (3), linear velocity (3)           rad/s, m/s
 269-291 force of the motors on the torso (6, always 0) and on each joint   N, N m
 ======= ================================================================== ===================
 

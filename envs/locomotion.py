@@ -1,6 +1,7 @@
 """What bodies that walk or run have in common: their settings, and where they are told to go."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -83,18 +84,27 @@ def _not_unit(heading: Tensor) -> str | None:
     return None if abs(length - 1.0) < 1e-3 else f"a vector of length 1, this one's is {length:.4g}"
 
 
-def goals(name: str, device: str, radius: float, disc: bool) -> EndlessTasks:
+def goals(
+    name: str,
+    device: str,
+    radius: float,
+    disc: bool,
+    beyond: float = 1.0,
+    fault: Callable[[Tensor], str | None] | None = None,
+) -> EndlessTasks:
     """Return tasks ``goal`` [2], uniform in the disc of that radius or the square around it, in m.
 
-    The shifted ones lie in the ring around the disc or the frame around the square, 1 m wide.
+    The shifted ones lie in the ring around the disc or the frame around the square, ``beyond`` m
+    wide. ``fault`` is a further rule of the parameter, as in ``Parameter``.
     """
-    about = Parameter("where to go", "m", (2,), -(radius + 1.0), radius + 1.0)
+    reach = radius + beyond
+    about = Parameter("where to go", "m", (2,), -reach, reach, fault=fault)
     return EndlessTasks(
         name,
         partial(_draw_in_disc if disc else _draw_in_square, radius=radius),
         device,
         {"goal": about},
-        shifted=partial(_draw_beyond, radius=radius, disc=disc),
+        shifted=partial(_draw_beyond, radius=radius, disc=disc, width=beyond),
     )
 
 
@@ -108,11 +118,13 @@ def _draw_in_disc(num_tasks: int, streams: Streams, radius: float) -> dict[str, 
     return {"goal": (distance * _directions(num_tasks, streams)).float()}
 
 
-def _draw_beyond(num_tasks: int, streams: Streams, radius: float, disc: bool) -> dict[str, Tensor]:
+def _draw_beyond(
+    num_tasks: int, streams: Streams, radius: float, disc: bool, width: float
+) -> dict[str, Tensor]:
     direction = _directions(num_tasks, streams)
     if not disc:
         direction = direction / direction.abs().amax(-1, keepdim=True)
-    distance = radius + streams.uniform("distance", num_tasks, (1,)).double()
+    distance = radius + width * streams.uniform("distance", num_tasks, (1,)).double()
     return {"goal": (distance * direction).float()}
 
 

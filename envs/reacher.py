@@ -1,8 +1,8 @@
 """Reacher: a two-jointed arm in the plane whose fingertip looks for a hidden goal.
 
 Task. ``goal`` [2], in m from the shoulder, uniform in the disc of radius ``goal_radius``. The
-shifted ones are uniform in the ring between it and the arm's reach, 0.21 m: the arm is nearly
-straight there. It is hidden: it shows in the reward alone. As the elbow bends to 3 rad at most, the
+shifted ones lie in the ring between it and the arm's reach, 0.21 m: the arm is nearly straight
+there. It is hidden: it shows in the reward alone. As the elbow bends to 3 rad at most, the
 fingertip stays 0.018 m away from the shoulder; a goal there is still met (see Success).
 
 Observation, in order (8 entries):
@@ -34,22 +34,19 @@ Source. Our own definition, on the body of Gymnasium's Reacher-v5 with its goals
 documentation weighs the torques by 0.1 and its code by 1; the former is followed here.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from metarl.checks import Allowed, check_fields
-from metarl.envs.locomotion import LocomotionConfig
+from metarl.envs.locomotion import LocomotionConfig, goals
 from metarl.envs.mujoco_env import Array, Body, Flags, Moved, MujocoEnv, Noise, Parameters
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import EndlessTasks
-from metarl.seeding import Streams
-from metarl.types import EnvSpec, Parameter
+from metarl.types import EnvSpec
 
 _UPPER_ARM, _FOREARM = 0.1, 0.11
 _REACH = 0.21
@@ -81,17 +78,6 @@ PRESETS: Mapping[str, ReacherGoalConfig] = {
     "default": ReacherGoalConfig(),
     "sparse": ReacherGoalConfig(sparse=True),
 }
-
-
-def draw_goals(
-    num_tasks: int, streams: Streams, *, inner: float, outer: float
-) -> dict[str, Tensor]:
-    """Draw K goals uniformly from the ring between two radii."""
-    # In float64, whose rounded cosine is the same on every processor.
-    share, turn = streams.uniform("goal", num_tasks, (2,)).double().unbind(-1)
-    radius = (inner**2 + share * (outer**2 - inner**2)).sqrt()
-    angle = 2.0 * math.pi * turn
-    return {"goal": torch.stack((radius * angle.cos(), radius * angle.sin()), -1).float()}
 
 
 def _out_of_reach(goal: Tensor) -> str | None:
@@ -148,14 +134,8 @@ def build(
     name: str, config: ReacherGoalConfig, device: str, threads: int
 ) -> tuple[EndlessTasks, MujocoEnv]:
     """Build the distribution and the environment."""
-    about = Parameter("where to go", "m", (2,), -_REACH, _REACH, fault=_out_of_reach)
-    goals = EndlessTasks(
-        name,
-        partial(draw_goals, inner=0.0, outer=config.goal_radius),
-        device,
-        {"goal": about},
-        shifted=partial(draw_goals, inner=config.goal_radius, outer=_REACH),
-    )
+    beyond = _REACH - config.goal_radius
+    tasks = goals(name, device, config.goal_radius, True, beyond, _out_of_reach)
     spec = EnvSpec(
         name,
         observation_size=8,
@@ -175,4 +155,4 @@ def build(
         success=at_goal,
         arrange=_place_goals,
     )
-    return goals, MujocoEnv(spec, body, tuple(goals.parameters), device, threads)
+    return tasks, MujocoEnv(spec, body, tuple(tasks.parameters), device, threads)

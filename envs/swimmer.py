@@ -3,23 +3,23 @@
 Task. ``velocity`` is drawn from U[0, max_velocity] m/s along x; the shifted tasks lie in
 U[max_velocity, max_velocity + 0.1]. The task is hidden: it shows in the reward alone.
 
-Observation, in order (8 entries):
+Observation, in order (8 entries). The origin is the model's: a point fixed to the head link, on its
+axis and 0.5 m behind its end.
 
-===== ============================================= ======
-index what                                          unit
-===== ============================================= ======
-0     direction of the head link                    rad
-1-2   joint angles: front, back                     rad
-3-4   velocity of the model's origin on the head's  m/s
-      axis, 0.5 m behind that link: x, y
-5     angular velocity of the head link             rad/s
-6-7   joint velocities: front, back                 rad/s
-===== ============================================= ======
+===== ================================= ======
+index what                              unit
+===== ================================= ======
+0     direction of the head link        rad
+1-2   joint angles: front, back         rad
+3-4   velocity of the origin: x, y      m/s
+5     angular velocity of the head link rad/s
+6-7   joint velocities: front, back     rad/s
+===== ================================= ======
 
 Action. Two numbers; divided by ``action_scale`` and clipped to [-1, 1] they are the torques on the
 front and the back joint, as shares of 150 N m.
 
-Reward per step, with v = (x after - x before) / 0.04 s of that origin and a the clipped action:
+Reward per step, with v = (x after - x before) / 0.04 s of the origin and a the clipped action:
 -abs(v - velocity) - 0.0001 * sum(a^2). Unit m/s.
 
 Horizon. 200 steps of 4 substeps of 0.01 s. Never terminates.

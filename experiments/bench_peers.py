@@ -77,7 +77,7 @@ def peer_of(config: EnvConfig) -> MakeEnv | None:
     Half-cheetah is Gymnasium's HalfCheetah-v5 on its own body with the masses written out: about
     its own file MuJoCo 4 complains in every worker, and leaves a log in the working directory.
     """
-    if isinstance(config, NavigationConfig):
+    if isinstance(config, NavigationConfig) and _is_point(config):
         return partial(_point, config.goal_range, config.horizon)
     if isinstance(config, HalfCheetahDirConfig):
         body = resources.files("metarl.envs").joinpath("assets", "half_cheetah.xml")
@@ -85,6 +85,13 @@ def peer_of(config: EnvConfig) -> MakeEnv | None:
             gymnasium.make, "HalfCheetah-v5", max_episode_steps=config.horizon, xml_file=str(body)
         )
     return None
+
+
+def _is_point(config: NavigationConfig) -> bool:
+    """Whether the rules are those of ``PointEnv``."""
+    return config == NavigationConfig(
+        horizon=config.horizon, goal_range=config.goal_range, action_scale=config.action_scale
+    )
 
 
 def bench_peers(

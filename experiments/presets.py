@@ -118,6 +118,44 @@ def maml_half_cheetah_vel_2017() -> Experiment:
     )
 
 
+def maml_ant_dir() -> Experiment:
+    """MAML-TRPO on ant direction with the settings of Rothfuss et al. 2019 (ProMP).
+
+    Those of half-cheetah: net 64-64, 40 tasks, 20 rollouts, inner step 0.1. 300 iterations instead
+    of 1001.
+    """
+    return Experiment(
+        preset="maml-trpo/ant-dir",
+        env=envs.preset("metarl/AntDir-v0"),
+        agent=MamlTrpoConfig(policy=_PROMP_NET),
+    )
+
+
+def maml_walker2d_params() -> Experiment:
+    """MAML-TRPO on the walker of unknown build, with the settings of Rothfuss et al. 2019 (ProMP).
+
+    Those of half-cheetah, but for episodes of 200 steps.
+    """
+    return Experiment(
+        preset="maml-trpo/walker2d-params",
+        env=envs.preset("metarl/Walker2dRandParams-v0"),
+        agent=MamlTrpoConfig(policy=_PROMP_NET),
+    )
+
+
+def maml_grid_maze() -> Experiment:
+    """MAML-TRPO on grid mazes of side 9; no published setting.
+
+    A policy without memory can learn which moves lead on from where walls are seen; adaptation,
+    where in this maze the goal was.
+    """
+    return Experiment(
+        preset="maml-trpo/grid-maze",
+        env=envs.preset("metarl/GridMaze-v0"),
+        agent=MamlTrpoConfig(inner_lr=0.5, inner_objective="ratio", policy=_PROMP_NET),
+    )
+
+
 def reptile_bandit() -> Experiment:
     """Reptile on Bernoulli bandits, k = 5, n = 10; no published setting, the task is MAML's."""
     return Experiment(
@@ -182,6 +220,9 @@ _FUNCTIONS = (
     maml_half_cheetah_dir_2017,
     maml_half_cheetah_vel,
     maml_half_cheetah_vel_2017,
+    maml_ant_dir,
+    maml_walker2d_params,
+    maml_grid_maze,
     reptile_bandit,
     reptile_tabular_mdp,
     reptile_navigation,

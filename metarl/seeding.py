@@ -74,13 +74,57 @@ class Streams(NamedTuple):
         pairs = torch.cat((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
         return pairs.flatten(1)[:, :size].reshape(num_tasks, *shape).to(torch.float32)
 
+    def gamma(self, purpose: str, concentration: Tensor) -> Tensor:
+        """Draw from Gamma(concentration, 1) for each entry of [K, ...], as float64 of that shape.
+
+        Two neighbours share one Philox block, two normals and two uniforms, for the rejection
+        method of Marsaglia and Tsang (2000), "A simple method for generating gamma variables". A
+        pair that is rejected takes the next block in a direction of the counter that nothing else
+        uses.
+
+        Raises:
+            ValueError: a concentration is below 1, where the method does not hold.
+        """
+        if not bool((concentration >= 1.0).all()):
+            raise ValueError(f"concentrations must be >= 1, got {float(concentration.min())}")
+        num_tasks = len(concentration)
+        flat = concentration.reshape(num_tasks, -1).to(torch.float64)
+        size = flat.shape[1]
+        pairs = torch.nn.functional.pad(flat, (0, size % 2), value=1.0).view(-1, 2)
+        result = torch.empty_like(pairs)
+        pending = torch.arange(len(pairs), device=flat.device)
+        per_task, attempt = (size + 1) // 2, 0
+        while len(pending):
+            task = pending // per_task + self.first_task
+            words = self._block(f"gamma {purpose}", pending % per_task, task, attempt)
+            drawn, accepted = _propose_gamma(pairs[pending], words)
+            result[pending] = drawn
+            pending, attempt = pending[~accepted], attempt + 1
+        return result.view(num_tasks, -1)[:, :size].reshape(concentration.shape)
+
     def _words(self, purpose: str, num_tasks: int, num_blocks: int) -> Tensor:
         """Return [K, num_blocks, 4] random 32-bit words."""
+        block = torch.arange(num_blocks, device=self.device).expand(num_tasks, -1)
+        task = torch.arange(num_tasks, device=self.device)[:, None] + self.first_task
+        return self._block(purpose, block, task.expand(-1, num_blocks), 0)
+
+    def _block(self, purpose: str, block: Tensor, task: Tensor, attempt: int) -> Tensor:
+        """Return [..., 4] random 32-bit words for blocks [...] of tasks [...]."""
         # Whole numbers of any type name the same stream.
         names = [name if isinstance(name, str) else int(name) for name in (self.seed, *self.path)]
         digest = hashlib.blake2b(repr((*names, purpose)).encode(), digest_size=8).digest()
         key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
-        block = torch.arange(num_blocks, device=self.device).expand(num_tasks, -1)
-        task = torch.arange(num_tasks, device=self.device)[:, None] + self.first_task
-        task = task.expand(-1, num_blocks)
-        return philox((block, task & _LOW, task >> 32, torch.zeros_like(block)), key)
+        return philox((block, task & _LOW, task >> 32, torch.full_like(block, attempt)), key)
+
+
+def _propose_gamma(concentration: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """Return proposals [N, 2] for pairs of concentrations, and whether [N] both are accepted."""
+    unit = (words.to(torch.float64) + 0.5) * 2.0**-32
+    radius, angle = torch.sqrt(-2.0 * torch.log(unit[:, 0])), 2.0 * math.pi * unit[:, 1]
+    normal = radius[:, None] * torch.stack((torch.cos(angle), torch.sin(angle)), -1)
+    shift = concentration - 1.0 / 3.0
+    root = 1.0 + normal / torch.sqrt(9.0 * shift)
+    cube = root**3
+    bound = 0.5 * normal**2 + shift * (1.0 - cube + torch.log(cube.clamp_min(1e-300)))
+    accepted = (root > 0.0) & (torch.log(unit[:, 2:]) < bound)
+    return shift * cube, accepted.all(-1)

@@ -160,4 +160,4 @@ def test_reaches_and_pays_like_gymnasiums(tmp_path: Path, monkeypatch: pytest.Mo
         expected = info["reward_ctrl"] - np.linalg.norm(tip - goal)
         assert step.reward[1, 0].item() == pytest.approx(expected, abs=1e-6)
         lag = abs(info["reward_dist"] + np.linalg.norm(tip - goal))
-        assert lag < 1e-3
+        assert lag < 5e-3

@@ -32,12 +32,22 @@ STREAMS = Streams(11, ("contract",))
 HELD_OUT = Path(__file__).with_name("held_out.sha256").read_text(encoding="utf-8").splitlines()
 
 DETERMINISTIC = {
-    ("metarl/PointNavigation-v0", "maml-2017"),
+    *(
+        ("metarl/PointNavigation-v0", preset)
+        for preset in ("maml-2017", "pearl-2019", "pearl-2019-sparse", "varibad-2020")
+    ),
+    ("metarl/GridNavi-v0", "varibad-2020"),
     *(case for case in CASES if case[0] == "metarl/GridMaze-v0"),
 }
 """Cases in which nothing is random once the task is given."""
 
-RARE_REWARDS = {("metarl/ReacherGoal-v0", "sparse")}
+RARE_REWARDS = {
+    ("metarl/ReacherGoal-v0", "sparse"),
+    *(
+        ("metarl/PointNavigation-v0", preset)
+        for preset in ("promp-2019", "pearl-2019-sparse", "varibad-2020")
+    ),
+}
 """Cases in which random actions need many tries, and time, to find a reward."""
 
 NOISY_STEPS = {f"metarl/{name}-v0" for name in ("BernoulliBandit", "GaussianBandit", "TabularMDP")}

@@ -10,7 +10,7 @@ import torch
 
 from metarl import envs
 from metarl.envs.mujoco_env import MujocoEnv
-from metarl.envs.reacher import ReacherGoalConfig, draw_goals
+from metarl.envs.reacher import ReacherGoalConfig
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
 from metarl.types import Step, Tasks
@@ -129,14 +129,12 @@ def test_starts() -> None:
         assert state.std() == pytest.approx(size / 3**0.5, rel=5 * (0.2 / n) ** 0.5)
 
 
-@pytest.mark.parametrize(("inner", "outer"), [(0.0, 0.2), (0.2, 0.21)])
-def test_goals_are_uniform_in_their_ring(inner: float, outer: float) -> None:
-    goals = draw_goals(4000, STREAMS, inner=inner, outer=outer)["goal"].double()
-    distance = torch.linalg.vector_norm(goals, dim=-1)
-    assert distance.min() >= inner - 1e-7
-    assert distance.max() <= outer + 1e-7
-    share = (distance**2 - inner**2) / (outer**2 - inner**2)
+def test_goals_are_uniform_in_their_disc() -> None:
+    distribution, _ = build()
+    goals = distribution.sample(4000, STREAMS).parameter["goal"].double()
+    share = (torch.linalg.vector_norm(goals, dim=-1) / 0.2) ** 2
     turn = torch.atan2(goals[:, 1], goals[:, 0]) / (2.0 * math.pi) + 0.5
+    assert share.max() <= 1.0 + 1e-6
     for uniform in (share, turn):
         assert abs(uniform.mean() - 0.5) < 5 / (12 * 4000) ** 0.5
         assert uniform.std().item() == pytest.approx(12**-0.5, rel=5 * (0.2 / 4000) ** 0.5)

@@ -159,3 +159,40 @@ def distance_to(sample: Tensor, cumulative: Tensor) -> float:
     steps = torch.arange(len(sample) + 1, dtype=torch.float64) / len(sample)
     above, below = (steps[1:] - cumulative).max(), (cumulative - steps[:-1]).max()
     return float(torch.maximum(above, below))
+
+
+@pytest.mark.parametrize("concentration", [1.0, 1.5, 3.0, 40.0])
+def test_gammas_have_their_distribution_function(concentration: float) -> None:
+    sample = Streams(4).gamma("x", torch.full((10_000, 3), concentration)).flatten()
+    share = torch.special.gammainc(torch.tensor(concentration).double(), sample).sort().values
+    number = len(share)
+    distance = (share - (torch.arange(number) + 0.5) / number).abs().max()
+    # Kolmogorov and Smirnov: passed by chance less than once in 10^5 times.
+    assert distance * number**0.5 < 2.5
+
+
+def test_gammas_of_one_are_exponential_and_neighbours_are_independent() -> None:
+    sample = Streams(4).gamma("x", torch.ones(40_000, 2))
+    assert sample.min() > 0
+    share = (sample.flatten()[:, None] < torch.tensor([0.1, 0.5, 1.0, 3.0])).double().mean(0)
+    expected = 1 - torch.exp(-torch.tensor([0.1, 0.5, 1.0, 3.0]).double())
+    assert (share - expected).abs().max() < 0.007
+    assert abs(float(torch.corrcoef(sample.T)[0, 1])) < 5 / 40_000**0.5
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 7), (0,)])
+def test_a_block_of_gammas_is_a_slice_of_the_whole(shape: tuple[int, ...]) -> None:
+    concentration = 1.0 + 3.0 * Streams(5).uniform("c", 500, shape)
+    whole = Streams(3).gamma("x", concentration)
+    assert whole.shape == (500, *shape)
+    assert whole.dtype == torch.float64
+    block = Streams(3).from_task(123).gamma("x", concentration[123:300])
+    assert torch.equal(block, whole[123:300])
+    # Other tasks' rejections change nothing, and other names draw other numbers.
+    if whole.numel():
+        assert not torch.equal(Streams(3).gamma("y", concentration), whole)
+
+
+def test_gammas_below_one_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"concentrations must be >= 1, got 0\.5"):
+        Streams(0).gamma("x", torch.tensor([[1.0, 0.5]]))
