@@ -128,6 +128,7 @@ ENVS: Mapping[str, Family] = {
         ant_maze.PRESETS,
         ant_maze.build,
         shows="start",
+    ),
     "metarl/GridNavi-v0": Family(
         "a grid and a hidden goal cell",
         grid_navi.GridNaviConfig,
