@@ -9,6 +9,7 @@ from torch import Tensor
 from metarl.checks import COUNT, InputError, unknown
 from metarl.envs import (
     ant,
+    ant_maze,
     bandit_ceilings,
     grid_maze,
     grid_navi,
@@ -19,6 +20,7 @@ from metarl.envs import (
     humanoid,
     mdp_ceilings,
     navigation,
+    point_maze,
     reacher,
     swimmer,
     tabular,
@@ -36,6 +38,8 @@ EnvConfig: TypeAlias = (
     | tabular.TabularMDPConfig
     | navigation.NavigationConfig
     | grid_maze.GridMazeConfig
+    | point_maze.PointMazeConfig
+    | ant_maze.AntMazeConfig
     | grid_navi.GridNaviConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
@@ -110,6 +114,20 @@ ENVS: Mapping[str, Family] = {
         grid_maze.PRESETS,
         grid_maze.build,
         ceilings={"shortest path": grid_maze.shortest_path},
+        shows="start",
+    ),
+    "metarl/PointMaze-v0": Family(
+        "a ball in unseen mazes with a hidden goal",
+        point_maze.PointMazeConfig,
+        point_maze.PRESETS,
+        point_maze.build,
+        shows="start",
+    ),
+    "metarl/AntMaze-v0": Family(
+        "an ant in unseen mazes with a hidden goal",
+        ant_maze.AntMazeConfig,
+        ant_maze.PRESETS,
+        ant_maze.build,
         shows="start",
     ),
     "metarl/GridNavi-v0": Family(

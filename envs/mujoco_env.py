@@ -55,8 +55,8 @@ class Moved(NamedTuple):
 class Noise(NamedTuple):
     """How starts differ from the model's own pose; every entry of it independently."""
 
-    position: float
-    """Positions get U(-this, this) in m or rad."""
+    position: float | Array
+    """Positions get U(-this, this) in m or rad; one number, or one for each of them [nq]."""
     velocity: float
     """Velocities get this times N(0, 1), or U(-this, this), in m/s or rad/s."""
     normal: bool = True
@@ -92,6 +92,8 @@ class Body(NamedTuple):
     markers: Callable[[Array, Parameters], Sequence[Marker]] | None = None
     """Of one copy, what shows its task in a picture, from the position [3] of its first body and
     its own parameters [...]."""
+    speed_limit: float | None = None
+    """Velocities are clipped to [-this, this] m/s or rad/s before each step; None for free ones."""
 
 
 class MujocoEnv:
@@ -251,8 +253,12 @@ class MujocoEnv:
         np.clip(self._action, -1.0, 1.0, out=self._action)
         physics.ctrl[:] = self._action if self._plain else self._middle + self._half * self._action
         self._before = self.body.measure(physics)
-        rows = to_host(running.flatten())
-        return None if rows.all() else rows.nonzero()[0]
+        flags = to_host(running.flatten())
+        rows = None if flags.all() else flags.nonzero()[0]
+        if self.body.speed_limit is not None:
+            chosen, limit = slice(None) if rows is None else rows, self.body.speed_limit
+            physics.qvel[chosen] = np.clip(physics.qvel[chosen], -limit, limit)
+        return rows
 
     def _result(self, faulty: Flags) -> Step:
         """Read what the step led to."""
