@@ -37,23 +37,23 @@ EnvConfig: TypeAlias = (
     | tabular.GaussianBanditConfig
     | tabular.TabularMDPConfig
     | navigation.NavigationConfig
-    | grid_maze.GridMazeConfig
-    | point_maze.PointMazeConfig
-    | ant_maze.AntMazeConfig
     | grid_navi.GridNaviConfig
+    | grid_maze.GridMazeConfig
     | half_cheetah.HalfCheetahDirConfig
     | half_cheetah.HalfCheetahVelConfig
+    | half_cheetah_params.HalfCheetahRandParamsConfig
     | ant.AntDirConfig
     | ant.AntVelConfig
     | ant.AntGoalConfig
     | humanoid.HumanoidDirConfig
-    | swimmer.SwimmerVelConfig
-    | half_cheetah_params.HalfCheetahRandParamsConfig
-    | walker2d.Walker2dRandParamsConfig
     | walker2d.Walker2dVelConfig
-    | hopper.HopperRandParamsConfig
+    | walker2d.Walker2dRandParamsConfig
     | hopper.HopperVelConfig
+    | hopper.HopperRandParamsConfig
+    | swimmer.SwimmerVelConfig
     | reacher.ReacherGoalConfig
+    | point_maze.PointMazeConfig
+    | ant_maze.AntMazeConfig
 )
 
 
@@ -108,28 +108,6 @@ ENVS: Mapping[str, Family] = {
         navigation.PRESETS,
         navigation.build,
     ),
-    "metarl/GridMaze-v0": Family(
-        "unknown mazes with a hidden goal",
-        grid_maze.GridMazeConfig,
-        grid_maze.PRESETS,
-        grid_maze.build,
-        ceilings={"shortest path": grid_maze.shortest_path},
-        shows="start",
-    ),
-    "metarl/PointMaze-v0": Family(
-        "a ball in unseen mazes with a hidden goal",
-        point_maze.PointMazeConfig,
-        point_maze.PRESETS,
-        point_maze.build,
-        shows="start",
-    ),
-    "metarl/AntMaze-v0": Family(
-        "an ant in unseen mazes with a hidden goal",
-        ant_maze.AntMazeConfig,
-        ant_maze.PRESETS,
-        ant_maze.build,
-        shows="start",
-    ),
     "metarl/GridNavi-v0": Family(
         "a grid and a hidden goal cell",
         grid_navi.GridNaviConfig,
@@ -139,6 +117,14 @@ ENVS: Mapping[str, Family] = {
             "Bayes-optimal": grid_navi_ceilings.bayes_optimal,
             "told the goal": grid_navi_ceilings.told_the_goal,
         },
+    ),
+    "metarl/GridMaze-v0": Family(
+        "unknown mazes with a hidden goal",
+        grid_maze.GridMazeConfig,
+        grid_maze.PRESETS,
+        grid_maze.build,
+        ceilings={"shortest path": grid_maze.shortest_path},
+        shows="start",
     ),
     "metarl/HalfCheetahDir-v0": Family(
         "half-cheetah, forwards or backwards",
@@ -151,6 +137,13 @@ ENVS: Mapping[str, Family] = {
         half_cheetah.HalfCheetahVelConfig,
         half_cheetah.VEL_PRESETS,
         half_cheetah.build,
+    ),
+    "metarl/HalfCheetahRandParams-v0": Family(
+        "half-cheetah of unknown masses, frictions and dampings",
+        half_cheetah_params.HalfCheetahRandParamsConfig,
+        half_cheetah_params.PRESETS,
+        half_cheetah_params.build,
+        shows="dynamics",
     ),
     "metarl/AntDir-v0": Family(
         "ant, in a hidden direction",
@@ -176,18 +169,11 @@ ENVS: Mapping[str, Family] = {
         humanoid.PRESETS,
         humanoid.build,
     ),
-    "metarl/SwimmerVel-v0": Family(
-        "swimmer at a hidden velocity",
-        swimmer.SwimmerVelConfig,
-        swimmer.PRESETS,
-        swimmer.build,
-    ),
-    "metarl/HalfCheetahRandParams-v0": Family(
-        "half-cheetah of unknown masses, frictions and dampings",
-        half_cheetah_params.HalfCheetahRandParamsConfig,
-        half_cheetah_params.PRESETS,
-        half_cheetah_params.build,
-        shows="dynamics",
+    "metarl/Walker2dVel-v0": Family(
+        "walker at a hidden velocity",
+        walker2d.Walker2dVelConfig,
+        walker2d.VEL_PRESETS,
+        walker2d.build,
     ),
     "metarl/Walker2dRandParams-v0": Family(
         "walker of unknown masses, frictions and dampings",
@@ -196,11 +182,11 @@ ENVS: Mapping[str, Family] = {
         walker2d.build,
         shows="dynamics",
     ),
-    "metarl/Walker2dVel-v0": Family(
-        "walker at a hidden velocity",
-        walker2d.Walker2dVelConfig,
-        walker2d.VEL_PRESETS,
-        walker2d.build,
+    "metarl/HopperVel-v0": Family(
+        "hopper at a hidden velocity",
+        hopper.HopperVelConfig,
+        hopper.VEL_PRESETS,
+        hopper.build,
     ),
     "metarl/HopperRandParams-v0": Family(
         "hopper of unknown masses, frictions and dampings",
@@ -209,17 +195,31 @@ ENVS: Mapping[str, Family] = {
         hopper.build,
         shows="dynamics",
     ),
-    "metarl/HopperVel-v0": Family(
-        "hopper at a hidden velocity",
-        hopper.HopperVelConfig,
-        hopper.VEL_PRESETS,
-        hopper.build,
+    "metarl/SwimmerVel-v0": Family(
+        "swimmer at a hidden velocity",
+        swimmer.SwimmerVelConfig,
+        swimmer.PRESETS,
+        swimmer.build,
     ),
     "metarl/ReacherGoal-v0": Family(
         "an arm and a hidden goal",
         reacher.ReacherGoalConfig,
         reacher.PRESETS,
         reacher.build,
+    ),
+    "metarl/PointMaze-v0": Family(
+        "a ball in unseen mazes with a hidden goal",
+        point_maze.PointMazeConfig,
+        point_maze.PRESETS,
+        point_maze.build,
+        shows="start",
+    ),
+    "metarl/AntMaze-v0": Family(
+        "an ant in unseen mazes with a hidden goal",
+        ant_maze.AntMazeConfig,
+        ant_maze.PRESETS,
+        ant_maze.build,
+        shows="start",
     ),
 }
 

@@ -57,6 +57,19 @@ def test_sampling_beside_physics_and_peers() -> None:
         assert re.search(rf"\b{peers[f'metarl_over_{name}']:.1f}\b", text)
 
 
+def test_environments() -> None:
+    entries = {row["name"].removeprefix("metarl/"): row for row in bench("envs")["environments"]}
+    rows = {row[0]: row[1:] for row in rows_below("Environments", 3)}
+    assert rows.keys() == entries.keys()
+    for name, (copies, rate, *physics) in rows.items():
+        figures = {key: one["median"] for key, one in entries[name]["figures"].items()}
+        assert int(copies) == entries[name]["copies"]
+        same(rate, figures["environment"])
+        if "physics" in figures:
+            same(physics[0], figures["physics"])
+            assert physics[1] == f"{figures['share']:.0%}"
+
+
 def test_scaling() -> None:
     cells = bench("scaling_navigation_64-64")["cells"]
     rows = [row for row in rows_below("Scaling", 6) if " x " in row[0]]

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from metarl.envs import ENVS
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -52,3 +54,13 @@ def test_commands_and_links_exist() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_every_environment_and_preset_is_named() -> None:
+    section = README.split("## Environments")[1].split("\n## ")[0]
+    rows = dict(
+        re.findall(r"^\| \[`(metarl/[^`]+)`\]\([^)]+\) \| [^|]+ \| ([^|]+) \|$", section, re.M)
+    )
+    assert list(rows) == list(ENVS)
+    for name, family in ENVS.items():
+        assert re.findall(r"`([^`]+)`", rows[name]) == list(family.presets)
