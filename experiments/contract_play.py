@@ -12,8 +12,7 @@ from metarl.seeding import Streams
 from metarl.types import EnvSpec, Tasks
 
 STREAMS = Streams(11, ("check",))
-NUM_TASKS, EPISODES = 4, 2
-_STEPS = 10
+NUM_TASKS, EPISODES, STEPS = 4, 2, 10
 
 
 class Subject(NamedTuple):
@@ -55,9 +54,9 @@ def play(
     return Played(torch.stack(seen, 2), torch.stack(rewards, 2), torch.stack(ends, 2))
 
 
-def actions(spec: EnvSpec, num_tasks: int) -> Tensor:
+def actions(spec: EnvSpec, num_tasks: int, episodes: int = EPISODES, steps: int = STEPS) -> Tensor:
     """Return actions [K, E, T, A], or [K, E, T] int64, that differ from episode to episode only."""
-    shape = (EPISODES, min(spec.horizon, _STEPS))
+    shape = (episodes, min(spec.horizon, steps))
     if spec.discrete:
         action = (STREAMS.uniform("action", 1, shape) * spec.action_size).long()
     else:

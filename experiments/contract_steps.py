@@ -23,6 +23,9 @@ from metarl.experiments.contract_play import (
 from metarl.protocols import CanRestart
 from metarl.types import Step, Tasks
 
+_SEARCH = (100, 200)
+"""Episodes and steps in which random actions come upon a rare reward."""
+
 
 def reset_rule(subject: Subject) -> Iterator[str]:
     """Reset returns observations [K, E, O] float32, and so for other tasks and numbers of them."""
@@ -90,14 +93,19 @@ def own_tasks_rule(subject: Subject) -> Iterator[str]:
 
 
 def differ_rule(subject: Subject) -> Iterator[str]:
-    """Different tasks differ in what they do or pay."""
-    tasks = some_tasks(subject)
-    runs = [play(subject, pick(tasks, [place])) for place in range(len(tasks.task_id))]
-    if not any(any(difference(runs[0], other, "")) for other in runs[1:]):
-        yield (
-            f"{len(runs)} tasks went alike under the same seed and actions; does the environment"
-            " read its task?"
-        )
+    """Different tasks differ in what they do or pay; where rewards are rare, in a longer search."""
+    tasks, spec = some_tasks(subject), subject.env.spec
+    number = len(tasks.task_id)
+    search = actions(spec, 1, *_SEARCH)
+    search[:, ::2] = search[:, ::2, :1]  # keeping to one action leads further
+    for action in (actions(spec, 1), search):
+        runs = [play(subject, pick(tasks, [place]), action=action) for place in range(number)]
+        if any(any(difference(runs[0], other, "")) for other in runs[1:]):
+            return
+    yield (
+        f"{number} tasks went alike under the same seed and actions; does the environment"
+        " read its task?"
+    )
 
 
 def leak_rule(subject: Subject) -> Iterator[str]:

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from metarl import envs
 from metarl.envs import ENVS
+from metarl.experiments.contract import check
+from metarl.experiments.contract_play import Subject, pick
+from metarl.experiments.contract_tasks import numbers
 from metarl.protocols import CanRestart, TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
 from metarl.types import Step, Tasks
 
 CASES = [(name, preset) for name, family in ENVS.items() for preset in family.presets]
-HIDDEN = [case for case in CASES if ENVS[case[0]].shows == "rewards"]
-BLIND = [case for case in CASES if ENVS[case[0]].shows != "start"]
 SPLITS = [
     (name, preset, split)
     for name, preset in CASES
@@ -109,45 +110,11 @@ def first_held_out(distribution: TaskDistribution, split: str = "test") -> Tasks
     return distribution.held_out(min(40, distribution.held_out_lists[split] or 40), split)
 
 
-def pick(tasks: Tasks, places: list[int]) -> Tasks:
-    return Tasks(tasks.task_id[places], {n: leaf[places] for n, leaf in tasks.parameter.items()})
-
-
-def everything(tasks: Tasks) -> Tensor:
-    """All parameters of each task, [K, numbers]."""
-    return torch.cat(
-        [
-            leaf.flatten(1) if leaf.ndim > 1 else leaf[:, None]
-            for _, leaf in sorted(tasks.parameter.items())
-        ],
-        1,
-    )
-
-
-def assert_same_tasks(one: Tasks, other: Tasks) -> None:
-    assert torch.equal(one.task_id, other.task_id)
-    assert one.parameter.keys() == other.parameter.keys()
-    for name, leaf in one.parameter.items():
-        assert torch.equal(leaf, other.parameter[name]), name
-
-
 @every_case
-def test_shapes_and_dtypes_of_reset_and_step(name: str, preset: str) -> None:
-    distribution, env = make(name, preset)
-    start = env.reset(distribution.sample(K, STREAMS), E, STREAMS)
-    assert (start.shape, start.dtype) == ((K, E, env.spec.observation_size), torch.float32)
-    for action in actions(env, K).unbind(2):
-        step = env.step(action, torch.ones(K, E, dtype=torch.bool))
-        assert (step.obs.shape, step.obs.dtype) == (start.shape, torch.float32)
-        assert torch.isfinite(step.obs).all()
-        kinds = {"reward": torch.float32, "terminated": torch.bool, "faulty": torch.bool}
-        if step.success is not None:
-            kinds["success"] = torch.bool
-        for leaf_name, dtype in kinds.items():
-            leaf = getattr(step, leaf_name)
-            assert (leaf.shape, leaf.dtype) == ((K, E), dtype), leaf_name
-        assert torch.isfinite(step.reward).all()
-        assert not step.faulty.any()
+def test_the_rules_for_everyones_tasks_hold(name: str, preset: str) -> None:
+    config: Any = envs.preset(name, preset)
+    subject = Subject(*make(name, preset, config.horizon), ENVS[name].shows)
+    assert [finding for finding in check(subject) if finding.problem or not finding.checked] == []
 
 
 @every_case
@@ -162,25 +129,6 @@ def test_spec_and_tasks_say_what_the_config_says(name: str, preset: str) -> None
     assert tasks.parameter
     assert all((len(x), x.dtype) == (K, torch.float32) for x in tasks.parameter.values())
     assert env.spec.discrete or env.spec.action_limit > 0
-
-
-@pytest.mark.parametrize(("name", "preset", "split"), SPLITS)
-def test_parameters_are_what_the_distribution_says_they_may_be(
-    name: str, preset: str, split: str
-) -> None:
-    distribution, _ = make(name, preset)
-    for tasks in (distribution.sample(50, STREAMS), first_held_out(distribution, split)):
-        assert tasks.parameter.keys() == distribution.parameters.keys()
-        for leaf_name, about in distribution.parameters.items():
-            leaf = tasks.parameter[leaf_name]
-            assert len(about.shape) == leaf.ndim - 1
-            pairs = zip(about.shape, leaf.shape[1:], strict=True)
-            assert all(length in (None, actual) for length, actual in pairs)
-            assert leaf.min() >= about.low
-            assert leaf.max() <= about.high
-            assert not about.values or torch.isin(leaf, torch.tensor(about.values)).all()
-            assert about.fault is None or not any(map(about.fault, leaf))
-            assert about.text
 
 
 @every_case
@@ -220,7 +168,7 @@ def test_tasks_differ_in_what_they_are_and_pay(name: str, preset: str) -> None:
         few = (tasks.task_id >= 0).any() or torch.equal(leaf, leaf.round())
         assert num_different >= 2 if few else num_different >= 14
         assert not torch.equal(leaf, others.parameter[leaf_name])
-    assert (tasks.task_id >= 0).any() or len(everything(tasks).unique(dim=0)) >= 14
+    assert (tasks.task_id >= 0).any() or len(numbers(tasks).unique(dim=0)) >= 14
     held_out = distribution.held_out(2)
     for walk in walks:
         action = actions(env, 1, walk)
@@ -232,105 +180,10 @@ def test_tasks_differ_in_what_they_are_and_pay(name: str, preset: str) -> None:
 
 
 @every_case
-def test_nothing_but_its_owner_changes_a_task(name: str, preset: str) -> None:
-    distribution, env = make(name, preset)
-    tasks, action = distribution.held_out(K), actions(env, K)
-    before = pick(tasks, list(range(K)))
-    for number in range(3):
-        rollout(env, tasks, action, STREAMS.at(number))
-        assert_same_tasks(tasks, before)
-    assert_same(rollout(env, tasks, action), rollout(make(name, preset)[1], before, action))
-    here, there = (rollout(env, pick(tasks, [0, k]), action[:2]) for k in (1, 2))
-    for one, other in zip(here, there, strict=True):
-        assert one is None or torch.equal(one[0], other[0])
-
-
-@pytest.mark.parametrize(("name", "preset"), BLIND)
-def test_the_first_observation_does_not_leak_the_task(name: str, preset: str) -> None:
-    distribution, env = make(name, preset)
-    tasks = distribution.held_out(6)
-    starts = torch.stack([env.reset(pick(tasks, [k]), E, STREAMS).clone() for k in range(6)])
-    assert torch.equal(starts, starts[:1].expand_as(starts))
-
-
-@pytest.mark.parametrize(("name", "preset"), HIDDEN)
-def test_the_task_shows_in_the_reward_alone(name: str, preset: str) -> None:
-    horizon, walks = tries(name, preset)
-    distribution, env = make(name, preset, horizon)
-    tasks = distribution.held_out(4)
-    for walk in walks:
-        action = actions(env, 1, walk)
-        rollouts = [rollout(env, pick(tasks, [k]), action) for k in range(4)]
-        for other in rollouts[1:]:
-            assert torch.equal(rollouts[0].obs, other.obs)
-            assert (rollouts[0].success is None) == (other.success is None)
-        if not torch.equal(rollouts[0].reward, rollouts[1].reward):
-            return
-    pytest.fail("both tasks pay the same")
-
-
-@every_case
-def test_a_copy_that_is_not_running_keeps_its_observation(name: str, preset: str) -> None:
-    distribution, env = make(name, preset, horizon=4)
-    tasks, action = distribution.sample(K, STREAMS), actions(env, K)
-    start = env.reset(tasks, E, STREAMS).clone()
-    running = torch.tensor([[True, False], [False, False], [True, True]])
-    for time in range(3):
-        obs = env.step(action[:, :, time], running).obs
-        assert torch.equal(obs[~running], start[~running])
-    obs = obs.clone()
-    after = env.step(action[:, :, 3], torch.zeros_like(running)).obs
-    assert torch.equal(after, obs)
-    whole = rollout(env, tasks, action)
-    assert torch.equal(obs[running], whole.obs[:, :, 3][running])
-
-
-@every_case
 def test_the_time_limit_is_not_a_termination(name: str, preset: str) -> None:
     distribution, env = make(name, preset, 3)
     tasks = distribution.held_out(K)
     assert not rollout(env, tasks, torch.zeros_like(actions(env, K))).terminated.any()
-
-
-@every_case
-def test_a_block_of_tasks_draws_what_it_draws_in_the_whole(name: str, preset: str) -> None:
-    distribution, env = make(name, preset)
-    whole_tasks = distribution.sample(5, STREAMS)
-    blocks = distribution.sample(2, STREAMS), distribution.sample(3, STREAMS.from_task(2))
-    assert_same_tasks(pick(whole_tasks, [0, 1]), blocks[0])
-    assert_same_tasks(pick(whole_tasks, [2, 3, 4]), blocks[1])
-    action = actions(env, 5)
-    whole = rollout(env, whole_tasks, action)
-    first = rollout(env, blocks[0], action[:2])
-    second = rollout(env, blocks[1], action[2:], STREAMS.from_task(2))
-    for leaf_name, one, two in zip(Step._fields, first, second, strict=True):
-        together = None if one is None else torch.cat((one, two))
-        whole_leaf = getattr(whole, leaf_name)
-        assert together is whole_leaf is None or torch.equal(together, whole_leaf), leaf_name
-
-
-@every_case
-def test_a_shorter_held_out_list_is_the_start_of_a_longer_one(name: str, preset: str) -> None:
-    distribution, _ = make(name, preset)
-    longer = first_held_out(distribution)
-    distribution.sample(5, Streams(5))
-    for length in (1, 7, min(20, len(longer.task_id))):
-        assert_same_tasks(pick(longer, list(range(length))), make(name, preset)[0].held_out(length))
-
-
-@every_case
-def test_training_never_meets_a_held_out_task(name: str, preset: str) -> None:
-    distribution, _ = make(name, preset)
-    held_out = first_held_out(distribution)
-    if distribution.held_out_lists["test"] is None and (held_out.task_id >= 0).all():
-        pytest.skip("so few tasks that training meets them all")
-    places = [Streams(0), *(Streams(seed, ("train", 0, "tasks")) for seed in range(8))]
-    train = [distribution.sample(100, streams) for streams in places]
-    met = torch.cat([everything(tasks) for tasks in train])
-    for task in everything(held_out):
-        assert not (met == task).all(-1).any()
-    ids = torch.cat([tasks.task_id for tasks in train]).unique()
-    assert not torch.isin(held_out.task_id[held_out.task_id >= 0], ids).any()
 
 
 @pytest.mark.parametrize(("name", "preset", "split"), SPLITS)
