@@ -75,12 +75,12 @@ class GridNaviEnv:
         """Put E walkers per task into cell (0, 0); return obs [K, E, 2]."""
         self._goal = tasks.parameter["goal"].to(self._device)[:, None]
         self._cell = torch.zeros(len(tasks.task_id), episodes, 2, device=self._device)
-        return self._cell
+        return self._cell.clone()
 
     def restart(self, copies: Tensor, streams: Streams) -> Tensor:
         """Put the walkers of ``copies`` [K, E] bool into cell (0, 0); return obs [K, E, 2]."""
         self._cell = torch.where(copies[..., None], 0.0, self._cell)
-        return self._cell
+        return self._cell.clone()
 
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply actions [K, E] to the running walkers."""
@@ -89,7 +89,7 @@ class GridNaviEnv:
         there = (self._cell == self._goal).all(-1)
         never = torch.zeros_like(running)
         reward = torch.where(there, AT_GOAL, ELSEWHERE)
-        return Step(self._cell, reward, terminated=never, faulty=never, success=there)
+        return Step(self._cell.clone(), reward, terminated=never, faulty=never, success=there)
 
     def picture(self, task: int, episode: int) -> Raster:
         """Draw the grid, y upwards: start, goal and walker; 40 pixels a cell, [H, W, 3] RGB."""

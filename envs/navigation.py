@@ -176,12 +176,12 @@ class NavigationEnv:
         self._goal = tasks.parameter["goal"].to(self._device)[:, None]
         self._position = torch.zeros(len(tasks.task_id), episodes, 2, device=self._device)
         self._position = self._starts(streams)
-        return self._position
+        return self._position.clone()
 
     def restart(self, copies: Tensor, streams: Streams) -> Tensor:
         """Put the points of ``copies`` [K, E] bool at new starts; return obs [K, E, 2]."""
         self._position = torch.where(copies[..., None], self._starts(streams), self._position)
-        return self._position
+        return self._position.clone()
 
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply displacements [K, E, 2] to the running points."""
@@ -190,7 +190,8 @@ class NavigationEnv:
         if config.clip:
             displacement = displacement.clamp(-config.max_step, config.max_step)
         before = self._position - self._goal
-        self._position = self._position + displacement * running[..., None]
+        moved = self._position + displacement
+        self._position = torch.where(running[..., None], moved, self._position)
         offset = self._position - self._goal
         distance = torch.linalg.vector_norm(offset, dim=-1)
         if config.goal_shape == "box":
@@ -199,7 +200,7 @@ class NavigationEnv:
             reached = distance <= config.goal_size
         never = torch.zeros_like(running)
         return Step(
-            obs=self._position,
+            obs=self._position.clone(),
             reward=self._reward(distance, before, reached),
             terminated=reached if config.ends else never,
             faulty=never,
