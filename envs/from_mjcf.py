@@ -18,87 +18,31 @@ Start. The model's own pose, and ``noise`` around it.
 ``docs/templates/cart_pole.py`` is an example.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
+import torch
 
-from metarl.checks import COUNT, Allowed, InputError, check_fields
+from metarl.checks import COUNT, InputError, check_fields
 from metarl.envs import Shows
+from metarl.envs.body_checks import side_by_side
+from metarl.envs.mjcf_tasks import Goal, Vary, about, draw, refuse_unfit, write
 from metarl.envs.mujoco_env import Array, Body, Flags, Moved, MujocoEnv, Noise, Parameters
+from metarl.envs.mujoco_renderer import Marker, View
 from metarl.envs.physics import BatchPhysics
 from metarl.envs.task_lists import EndlessTasks
 from metarl.seeding import Streams
-from metarl.types import EnvSpec, Parameter
+from metarl.types import EnvSpec
 
-_LARGEST = 1e6
+__all__ = ["FromMjcf", "Goal", "Noise", "Vary", "positions", "positions_and_velocities"]
+
+_VIEW = View()
 _NOISE = Noise(position=0.01, velocity=0.01)
-_NUMBER = Allowed(-_LARGEST, _LARGEST, "a number from -1e6 to 1e6")
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A number that the reward depends on and that the copy does not see."""
-
-    name: str
-    """Its name among the task's parameters."""
-    _: KW_ONLY
-    low: float
-    """Tasks are drawn from here ..."""
-    high: float
-    """... to here."""
-    unit: str = ""
-    """Such as ``rad`` or ``m/s``."""
-    text: str = "what the reward asks for"
-    """What it is, in a few words."""
-    shifted: tuple[float, float] | None = None
-    """From where to where it lies in the split ``shifted``; as in training where left out."""
-
-    def __post_init__(self) -> None:
-        _check_range(self)
-
-
-@dataclass(frozen=True)
-class Vary:
-    """What differs in the model from task to task, for one element that has a name in the MJCF."""
-
-    field: str | tuple[str, ...]
-    """A field of MuJoCo's model, such as ``body_mass``, or several that are changed alike."""
-    element: str
-    """Name of the body, joint, geom, ... that it belongs to; of the joint for ``dof_`` fields."""
-    _: KW_ONLY
-    low: float
-    """Tasks are drawn from here ..."""
-    high: float
-    """... to here."""
-    absolute: bool = False
-    """Whether it is the value itself, instead of what the model's own value is multiplied by."""
-    unit: str = ""
-    """Of an absolute value."""
-    shifted: tuple[float, float] | None = None
-    """From where to where it lies in the split ``shifted``; as in training where left out."""
-
-    def __post_init__(self) -> None:
-        _check_range(self)
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The fields that are changed."""
-        return (self.field,) if isinstance(self.field, str) else self.field
-
-    @property
-    def name(self) -> str:
-        """The name among the task's parameters."""
-        return f"{self.element}.{self.fields[0]}"
-
-    @property
-    def text(self) -> str:
-        """What it is, in a few words."""
-        kind = "value" if self.absolute else "factor"
-        return f"{kind} of {' and '.join(self.fields)} of {self.element}"
+_COPIES = 3
+"""How many copies the user's functions are tried on: a mistake of shapes shows with a few."""
 
 
 def positions(physics: BatchPhysics) -> Array:
@@ -116,9 +60,12 @@ def positions_and_velocities(physics: BatchPhysics) -> Sequence[Array]:
 class FromMjcf:
     """Tasks made of a MuJoCo model.
 
+    On creation the model is compiled, and each of the functions is called on a few copies.
+
     Raises:
-        InputError: on creation: MuJoCo cannot compile the model, a motor has no range, or there is
-            no such field or element; the message holds the nearest name.
+        InputError: MuJoCo cannot compile the model, there is no motor or one has no range, or there
+            is no such field or element; the message holds the nearest name.
+        EnvFaultError: a function raised, or returned something else than it must.
     """
 
     name: str
@@ -140,24 +87,33 @@ class FromMjcf:
     observe: Callable[[BatchPhysics], Sequence[Array]] = positions_and_velocities
     """Returns the parts [N, ...] of the observation."""
     measure: Callable[[BatchPhysics], Array] = positions
-    """Returns what ``Moved.before`` and ``Moved.after`` hold; a copy, not a view."""
+    """Returns what ``Moved.before`` and ``Moved.after`` hold, [N, ...]."""
     unhealthy: Callable[[BatchPhysics], Flags] | None = None
     """Returns [N]: whose episode ends here. None where none ever does."""
     success: Callable[[Moved], Flags] | None = None
     """Returns [N]: who is at the goal, where there is one."""
     arrange: Callable[[Array, Array, Parameters], None] | None = None
     """Changes starts ``qpos`` [N, nq] and ``qvel`` [N, nv] in place, to suit the tasks."""
+    outputs: tuple[str, ...] = ()
+    """What these functions read by ``BatchPhysics.output``: derived fields of ``mjData``, such as
+    ``site_xpos``, ``xpos`` or ``sensordata``."""
+    view: View = _VIEW
+    """From where it is drawn."""
+    markers: Callable[[Array, Parameters], Sequence[Marker]] | None = None
+    """Of one copy, what shows its task in a picture, from the position [3] of its first body and
+    its own parameters."""
 
     def __post_init__(self) -> None:
+        check_fields(self, {"horizon": COUNT, "substeps": COUNT}, *_faults(self))
         names = [entry.name for entry in self.entries]
         twice = sorted({name for name in names if names.count(name) > 1})
         check_fields(
             self,
-            {"horizon": COUNT, "substeps": COUNT},
+            {},
             None if names else "FromMjcf: without vary and goals there is only one task",
             f"FromMjcf: {', '.join(twice)} is there twice" if twice else None,
         )
-        self._build_env("cpu", 1)
+        self._try()
 
     @property
     def shows(self) -> Shows:
@@ -175,17 +131,16 @@ class FromMjcf:
         shifted = {entry.name: entry.shifted for entry in self.entries if entry.shifted}
         tasks = EndlessTasks(
             self.name,
-            partial(_draw, ranges=usual),
+            partial(draw, ranges=usual),
             device,
-            {entry.name: _about(entry) for entry in self.entries},
-            partial(_draw, ranges=usual | shifted) if shifted else None,
+            {entry.name: about(entry) for entry in self.entries},
+            partial(draw, ranges=usual | shifted) if shifted else None,
         )
         return tasks, self._build_env(device, threads)
 
     def _build_env(self, device: str, threads: int) -> MujocoEnv:
-        physics = BatchPhysics(self.xml, 1, self.substeps, 1)
-        for entry in self.vary:
-            _refuse_unfit(physics, entry)
+        physics = BatchPhysics(self.xml, 1, self.substeps, 1, self.outputs)
+        _refuse_model(self, physics)
         body = Body(
             xml=self.xml,
             substeps=self.substeps,
@@ -196,11 +151,16 @@ class FromMjcf:
             unhealthy=self.unhealthy,
             success=self.success,
             arrange=self.arrange,
-            vary=partial(_write, vary=self.vary) if self.vary else None,
+            vary=partial(write, vary=self.vary) if self.vary else None,
+            outputs=self.outputs,
+            view=self.view,
+            markers=self.markers,
         )
+        physics.reset(physics.nominal("qpos0")[None], np.zeros_like(physics.qvel))
+        obs = side_by_side(f"{self.name}: observe", 1, self.observe, physics)
         spec = EnvSpec(
             self.name,
-            observation_size=sum(part.shape[1] for part in self.observe(physics)),
+            observation_size=obs.shape[1],
             action_size=physics.ctrl.shape[1],
             discrete=False,
             horizon=self.horizon,
@@ -209,61 +169,57 @@ class FromMjcf:
         names = [entry.name for entry in self.entries]
         return MujocoEnv(spec, body, names, device, threads)
 
+    def _try(self) -> None:
+        """Call each of the user's functions once."""
+        tasks, env = self.build("cpu", 1)
+        streams = Streams(0, ("try",))
+        env.reset(tasks.sample(_COPIES, streams), 1, streams)
+        action = torch.zeros(_COPIES, 1, env.spec.action_size)
+        env.step(action, torch.ones(_COPIES, 1, dtype=torch.bool))
 
-def _check_range(entry: Goal | Vary) -> None:
-    owner, shifted = type(entry).__name__, entry.shifted
-    check_fields(entry, {"low": _NUMBER, "high": _NUMBER})
-    fits = shifted is None or (
-        len(shifted) == 2 and all(map(_NUMBER.accepts, shifted)) and shifted[0] < shifted[1]
+
+def _refuse_model(door: FromMjcf, physics: BatchPhysics) -> None:
+    """Refuse a model without motors, and settings that do not go with the model."""
+    if not physics.ctrl.shape[1]:
+        raise InputError([f"{door.name}: the model has no motors (<actuator>): nothing to learn"])
+    shape, allowed = np.shape(door.noise.position), ((), physics.nominal("qpos0").shape)
+    if shape not in allowed:
+        raise InputError([f"FromMjcf.noise: position has shape {shape}; allowed are {allowed}"])
+    for entry in door.vary:
+        refuse_unfit(physics, entry)
+
+
+def _faults(door: FromMjcf) -> list[str]:
+    """Return what is of the wrong kind, and what is allowed."""
+    lines = []
+    if not isinstance(door.name, str) or not door.name.strip():
+        lines.append(f"FromMjcf.name must be a name, such as 'my/CartPole-v0'; got {door.name!r}")
+    if not isinstance(door.xml, str | Path):
+        lines.append(f"FromMjcf.xml must be MJCF as text, or a Path; got {door.xml!r}")
+    elif isinstance(door.xml, str) and "<" not in door.xml:
+        lines.append(f"FromMjcf.xml looks like a path: pass Path({door.xml!r})")
+    for name, kind, example in (
+        ("vary", Vary, "Vary(...)"),
+        ("goals", Goal, "Goal(...)"),
+        ("outputs", str, "'site_xpos'"),
+    ):
+        value = getattr(door, name)
+        if isinstance(value, kind):
+            lines.append(f"FromMjcf.{name} must be a tuple: a comma is missing in ({example},)")
+        elif not isinstance(value, tuple | list) or not all(isinstance(e, kind) for e in value):
+            lines.append(f"FromMjcf.{name} must be a tuple such as ({example},), got {value!r}")
+    needed, optional = (
+        ("reward", "observe", "measure"),
+        ("unhealthy", "success", "arrange", "markers"),
     )
-    check_fields(
-        entry,
-        {},
-        None
-        if entry.low < entry.high
-        else f"{owner} {entry.name}: low must be below high, got {entry.low} and {entry.high}",
-        None
-        if fits
-        else f"{owner} {entry.name}: shifted must be two numbers, the lower first; got {shifted!r}",
-    )
-
-
-def _refuse_unfit(physics: BatchPhysics, entry: Vary) -> None:
-    """Refuse what the model has not, and one value for a field of many."""
-    for field in entry.fields:
-        rows = physics.rows_of(field, entry.element)
-        numbers = physics.nominal(field)[rows].size
-        if entry.absolute and numbers != 1:
-            raise InputError(
-                [
-                    f"Vary {entry.name}: {field} of {entry.element} is {numbers} numbers;"
-                    " an absolute value is for one, a factor for any"
-                ]
-            )
-
-
-def _about(entry: Goal | Vary) -> Parameter:
-    """Describe a parameter, over all splits."""
-    low, high = entry.shifted or (entry.low, entry.high)
-    return Parameter(entry.text, entry.unit, (), min(low, entry.low), max(high, entry.high))
-
-
-def _draw(
-    num_tasks: int, streams: Streams, ranges: Mapping[str, tuple[float, float]]
-) -> dict[str, Tensor]:
-    # In float64, rounded once: float32 could round the sum beyond the range.
-    return {
-        name: (low + streams.uniform(name, num_tasks, ()).double() * (high - low)).float()
-        for name, (low, high) in ranges.items()
-    }
-
-
-def _write(physics: BatchPhysics, parameters: Parameters, vary: Sequence[Vary]) -> None:
-    """Write each copy's own values of what varies; a factor of 1 leaves the model as it is."""
-    for entry in vary:
-        for field in entry.fields:
-            values, rows = physics.expand(field), physics.rows_of(field, entry.element)
-            number = parameters[entry.name].reshape(-1, *[1] * (values.ndim - 1))
-            own = 1.0 if entry.absolute else physics.nominal(field)[rows]
-            values[:, rows] = np.broadcast_to(number * own, values[:, rows].shape)
-    physics.set_constants()
+    for name in (*needed, *optional):
+        value = getattr(door, name)
+        if not callable(value) and not (name in optional and value is None):
+            lines.append(f"FromMjcf.{name} must be a function, got {value!r}")
+    if not isinstance(door.noise, Noise):
+        lines.append(
+            f"FromMjcf.noise must be Noise(position=..., velocity=...), got {door.noise!r}"
+        )
+    if not isinstance(door.view, View):
+        lines.append(f"FromMjcf.view must be View(...), got {door.view!r}")
+    return lines

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.checks import InputError
+from metarl.checks import EnvFaultError, InputError
+from metarl.envs.body_checks import asked, flags, numbers, rows, side_by_side
 from metarl.envs.mujoco_renderer import Marker, Renderer, View
 from metarl.envs.physics import BatchPhysics
 from metarl.envs.transfers import to_device, to_host
@@ -74,7 +75,7 @@ class Body(NamedTuple):
     observe: Callable[[BatchPhysics], Sequence[Array]]
     """Returns the parts [N, ...] of the observation, which are put side by side."""
     measure: Callable[[BatchPhysics], Array]
-    """Returns [N, ...] whose change in a step the reward needs; a copy, not a view."""
+    """Returns [N, ...] whose change in a step the reward needs."""
     reward: Callable[[Moved], Array]
     """Returns [N]."""
     unhealthy: Callable[[BatchPhysics], Flags] | None = None
@@ -108,7 +109,7 @@ class MujocoEnv:
         low, high = self.physics.control_range
         self._middle, self._half = (low + high) / 2.0, (high - low) / 2.0
         self._plain = bool((self._middle == 0.0).all() and (self._half == 1.0).all())
-        self._shape = (1, 1)
+        self._shape, self._time = (1, 1), 0
         self._parameter: Parameters = {}
         self._action, self._before = np.zeros((1, spec.action_size)), np.zeros(1)
         self._renderer: Renderer | None = None
@@ -153,7 +154,7 @@ class MujocoEnv:
                     f" got {', '.join(tasks.parameter)}"
                 ]
             )
-        self._shape = (len(tasks.task_id), episodes)
+        self._shape, self._time = (len(tasks.task_id), episodes), 0
         num_copies = self._shape[0] * episodes
         self._action = np.zeros((num_copies, self.spec.action_size))
         if self.physics.num_copies != num_copies:
@@ -170,8 +171,8 @@ class MujocoEnv:
 
     def restart(self, copies: Tensor, streams: Streams) -> Tensor:
         """Start a new episode in ``copies`` [K, E] bool; return obs [K, E, O]."""
-        rows = to_host(copies.flatten()).nonzero()[0]
-        self.physics.reset(*self._starts(streams), rows)
+        chosen = to_host(copies.flatten()).nonzero()[0]
+        self.physics.reset(*self._starts(streams), chosen)
         return self._observe()
 
     def step(self, action: Tensor, running: Tensor) -> Step:
@@ -239,7 +240,7 @@ class MujocoEnv:
         qpos = (2.0 * noise.position * qpos - noise.position).reshape(-1, len(rest)) + rest
         qvel = (noise.velocity * qvel).reshape(-1, num_speeds)
         if self.body.arrange is not None:
-            self.body.arrange(qpos, qvel, self._parameter)
+            asked(self._named("arrange"), self.body.arrange, qpos, qvel, self._parameter)
         return qpos, qvel
 
     def _control(self, action: Tensor, running: Tensor) -> NDArray[np.int64] | None:
@@ -252,30 +253,48 @@ class MujocoEnv:
         np.divide(to_host(action.reshape(-1, size)), self.spec.action_limit, out=self._action)
         np.clip(self._action, -1.0, 1.0, out=self._action)
         physics.ctrl[:] = self._action if self._plain else self._middle + self._half * self._action
-        self._before = self.body.measure(physics)
-        flags = to_host(running.flatten())
-        rows = None if flags.all() else flags.nonzero()[0]
+        self._time += 1
+        # A copy: a view of the state would be what it is after the step.
+        self._before = self._measured().copy()
+        run = to_host(running.flatten())
+        copies = None if run.all() else run.nonzero()[0]
         if self.body.speed_limit is not None:
-            chosen, limit = slice(None) if rows is None else rows, self.body.speed_limit
+            chosen, limit = slice(None) if copies is None else copies, self.body.speed_limit
             physics.qvel[chosen] = np.clip(physics.qvel[chosen], -limit, limit)
-        return rows
+        return copies
 
     def _result(self, faulty: Flags) -> Step:
         """Read what the step led to."""
-        body, physics = self.body, self.physics
-        moved = Moved(self._before, body.measure(physics), self._action, self._parameter, physics)
-        ended = np.zeros_like(faulty) if body.unhealthy is None else body.unhealthy(physics)
+        body, physics, shape = self.body, self.physics, faulty.shape
+        moved = Moved(self._before, self._measured(), self._action, self._parameter, physics)
+        reward = numbers(self._named("reward"), shape, body.reward, moved)
+        ended, there = np.zeros_like(faulty), None
+        if body.unhealthy is not None:
+            ended = flags(self._named("unhealthy"), shape, body.unhealthy, physics)
+        if body.success is not None:
+            there = self._tensor(flags(self._named("success"), shape, body.success, moved))
         return Step(
             obs=self._observe(),
-            reward=self._tensor(body.reward(moved).astype(np.float32)),
+            reward=self._tensor(reward.astype(np.float32)),
             terminated=self._tensor(ended),
             faulty=self._tensor(faulty),
-            success=None if body.success is None else self._tensor(body.success(moved)),
+            success=there,
         )
 
-    def _observe(self) -> Tensor:
-        parts = self.body.observe(self.physics)
-        return self._tensor(np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind"))
+    def _named(self, function: str) -> str:
+        """Name one of the body's functions, for messages."""
+        return f"{self.spec.name}: {function}" + (f" in step {self._time}" if self._time else "")
 
-    def _tensor(self, rows: NDArray[np.generic]) -> Tensor:
-        return to_device(rows, self._device).reshape(*self._shape, *rows.shape[1:])
+    def _measured(self) -> Array:
+        num_copies = self.physics.num_copies
+        return rows(self._named("measure"), num_copies, self.body.measure, self.physics)
+
+    def _observe(self) -> Tensor:
+        what, size = self._named("observe"), self.spec.observation_size
+        obs = side_by_side(what, self.physics.num_copies, self.body.observe, self.physics)
+        if obs.shape[1] != size:
+            raise EnvFaultError(f"{what} returned {obs.shape[1]} numbers per copy, at first {size}")
+        return self._tensor(obs)
+
+    def _tensor(self, values: NDArray[np.generic]) -> Tensor:
+        return to_device(values, self._device).reshape(*self._shape, *values.shape[1:])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.checks import InputError, unknown
+from metarl.envs.model_fields import rows_of
 
 # A copy that trips one of these is reset by MuJoCo itself, silently but for a counter.
 _FAULTS = [
@@ -24,19 +25,6 @@ _FAULTS = [
         mujoco.mjtWarning.mjWARN_BADCTRL,
     )
 ]
-
-
-# Whose name stands for the rows of a model field, by the field's first word; and their number.
-_OWNERS = {
-    "body": (mujoco.mjtObj.mjOBJ_BODY, "nbody"),
-    "jnt": (mujoco.mjtObj.mjOBJ_JOINT, "njnt"),
-    "dof": (mujoco.mjtObj.mjOBJ_JOINT, "njnt"),
-    "geom": (mujoco.mjtObj.mjOBJ_GEOM, "ngeom"),
-    "site": (mujoco.mjtObj.mjOBJ_SITE, "nsite"),
-    "actuator": (mujoco.mjtObj.mjOBJ_ACTUATOR, "nu"),
-    "tendon": (mujoco.mjtObj.mjOBJ_TENDON, "ntendon"),
-    "eq": (mujoco.mjtObj.mjOBJ_EQUALITY, "neq"),
-}
 
 
 class _Silence:
@@ -103,7 +91,8 @@ class BatchPhysics:
         """Compile MJCF, as text or in a file, whose meshes and includes are looked for beside it.
 
         Raises:
-            ValueError: MuJoCo cannot compile it; the message holds the file's name and why.
+            ValueError: MuJoCo cannot compile it, and the message holds the file's name and why; or
+                there is no such output.
         """
         self.model = _compile(xml)
         self.num_copies = num_copies
@@ -117,9 +106,7 @@ class BatchPhysics:
         self.qpos: NDArray[np.float64] = self._batch.bind("qpos")
         self.qvel: NDArray[np.float64] = self._batch.bind("qvel")
         self.ctrl: NDArray[np.float64] = self._batch.bind("ctrl")
-        self._outputs: dict[str, NDArray[np.float64]] = {
-            field: self._batch.bind(field) for field in outputs
-        }
+        self._outputs = {field: self._bound(field) for field in outputs}
 
     @property
     def control_range(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -143,8 +130,18 @@ class BatchPhysics:
             ValueError: it is not among the outputs that were named at first.
         """
         if field not in self._outputs:
-            raise InputError([unknown("output named for the physics", field, self._outputs)])
+            text = unknown("output", field, self._outputs)
+            raise InputError([f"{text}; what is to be read must be named in outputs"])
         return self._outputs[field]
+
+    def _bound(self, field: str) -> NDArray[np.float64]:
+        if field not in mujoco.batch.DATA_FIELDS:
+            raise InputError([unknown("output", field, sorted(mujoco.batch.DATA_FIELDS))])
+        try:
+            values: NDArray[np.float64] = self._batch.bind(field)
+        except ValueError as error:
+            raise InputError([f"output {field!r}: {error}"]) from None
+        return values
 
     def reset(
         self,
@@ -234,6 +231,18 @@ class BatchPhysics:
         values: NDArray[np.float64] = getattr(self.model, field).copy()
         return values
 
+    def scale(
+        self,
+        field: str,
+        rows: NDArray[np.int64] | slice,
+        factor: NDArray[np.float64],
+    ) -> None:
+        """Write each copy's own multiples of what the XML has, whatever it had before.
+
+        ``factor`` has one row per copy; its further axes go with those of the field's rows.
+        """
+        self.expand(field)[:, rows] = self.nominal(field)[rows] * factor
+
     def rows_of(self, field: str, element: str) -> NDArray[np.int64]:
         """Return which rows of a model field are those of a body, joint, ... of that name.
 
@@ -241,28 +250,7 @@ class BatchPhysics:
             ValueError: there is no such field of numbers, or no such element; the message holds the
                 nearest name.
         """
-        fields = [name for name in mujoco.batch.MODEL_FIELDS if self._is_input(name)]
-        if field not in fields:
-            raise InputError([unknown("model field", field, sorted(fields))])
-        word = field.partition("_")[0]
-        owner, number = _OWNERS[word]
-        names = self._names(owner, getattr(self.model, number))
-        if not element or element not in names:
-            raise InputError([unknown(f"element of {field}", element, filter(None, names))])
-        place = names.index(element)
-        # A joint has as many degrees of freedom as its type says.
-        owners = self.model.dof_jntid if word == "dof" else np.arange(len(names))
-        return np.flatnonzero(owners == place)
-
-    def _is_input(self, field: str) -> bool:
-        """Whether a model field holds numbers for named elements that MuJoCo does not derive."""
-        derived = field.endswith("0") or field == "body_subtreemass"
-        if derived or field.partition("_")[0] not in _OWNERS:
-            return False
-        return np.issubdtype(getattr(self.model, field).dtype, np.floating)
-
-    def _names(self, owner: mujoco.mjtObj, number: int) -> list[str]:
-        return [mujoco.mj_id2name(self.model, owner, place) or "" for place in range(number)]
+        return rows_of(self.model, field, element)
 
     def copy_of(self, copy: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """Return one copy's own model and state, for drawing; nothing done to them reaches it."""

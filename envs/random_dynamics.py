@@ -144,5 +144,5 @@ def scale_fields(physics: BatchPhysics, parameter: Parameters) -> None:
     if "body_mass" in multipliers and "body_inertia" not in multipliers:
         multipliers["body_inertia"] = multipliers["body_mass"][..., None]
     for field, multiplier in multipliers.items():
-        physics.expand(field)[:] = physics.nominal(field) * multiplier
+        physics.scale(field, slice(None), multiplier)
     physics.set_constants()

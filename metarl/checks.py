@@ -3,7 +3,9 @@
 import dataclasses
 import difflib
 import math
+import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -30,10 +32,10 @@ class Allowed(NamedTuple):
         return above and below and not (self.odd and value % 2 != 1)
 
 
-# Weights are float32: what that cannot hold is as good as infinite.
-_LARGEST = 3.4e38
-POSITIVE = Allowed(0.0, _LARGEST, "a finite number > 0", low_open=True)
-NON_NEGATIVE = Allowed(0.0, _LARGEST, "a finite number >= 0")
+LARGEST = 3.4e38
+"""About the largest float32, as weights are: what that cannot hold is as good as infinite."""
+POSITIVE = Allowed(0.0, LARGEST, "a finite number > 0", low_open=True)
+NON_NEGATIVE = Allowed(0.0, LARGEST, "a finite number >= 0")
 UNIT = Allowed(0.0, 1.0, "a number from 0 to 1")
 FRACTION = Allowed(0.0, 1.0, "a number above 0 and below 1", low_open=True, high_open=True)
 SHARE = Allowed(0.0, 1.0, "a number above 0, at most 1", low_open=True)
@@ -92,6 +94,27 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), (*known, *tails), n=1, cutoff=0.5)
     hint = f"did you mean {tails.get(close[0], close[0])!r}? " if close else ""
     return f"{kind}: no {name!r}; {hint}known: {', '.join(known)}"
+
+
+def told(error: BaseException) -> str:
+    """Return an exception in one line: its type, what it says, and the user's line it came from.
+
+    Where no line is the user's own, the last one of a package, or of ours, is named.
+    """
+    text = f"{type(error).__name__}: {error}"
+    frames = [
+        (str(frame.f_globals.get("__name__", "")), Path(frame.f_code.co_filename), line, frame)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    foreign = [entry for entry in frames if entry[0].partition(".")[0] != "metarl"]
+    mine = [
+        entry for entry in foreign if not {"site-packages", "dist-packages"} & {*entry[1].parts}
+    ]
+    chosen = mine or foreign or frames
+    if not chosen or chosen[-1][1].name.startswith("<frozen"):
+        return text
+    _, file, line, frame = chosen[-1]
+    return f"{text} ({file.name}, line {line}, in {frame.f_code.co_name})"
 
 
 def field_names(config_type: type) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ FORBIDDEN_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "rand
 _FACES = ("registration", "gymnasium_single", "gymnasium_vector", "sb3")
 _DOORS = ("from_gymnasium", "gymnasium_workers")
 ONLY_IN = {
-    "mujoco": {"metarl.envs.physics", "metarl.envs.mujoco_renderer"},
+    "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench_peers"},
     "stable_baselines3": {"metarl.envs.sb3", "metarl.experiments.bench_peers"},
