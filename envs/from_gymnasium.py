@@ -16,15 +16,16 @@ Start. ``reset(seed=...)``, with a seed that is a function of the run's seed, th
 and the episode. An environment that draws from ``self.np_random`` alone gives the same results for
 any number of workers.
 
-Faults. What the environment raises, an observation or reward that is not finite or not what its
-spaces say, spaces that change from task to task: each ends the run with an ``EnvFaultError`` that
-names task, episode, seed, step and action. A worker that dies or does not answer ends it too, with
-an error that names the worker and the step. There is no way yet to drop such an episode, or to
-start a worker again and go on.
+Faults. What the environment raises, an observation or reward that is not finite, an observation
+that is not what its space says in shape, dtype or bounds, spaces that change from task to task:
+each ends the run with an ``EnvFaultError`` that names task, episode, seed, step and action. A
+worker that dies or does not answer ends it too, with an error that names the worker and the step.
+There is no way yet to drop such an episode, or to start a worker again and go on.
 
 ``docs/templates/gymnasium_env.py`` is an example.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,19 +38,17 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.bundle import AnyEnv, Recipe
-from metarl.checks import COUNT, POSITIVE, EnvFaultError, InputError, check_fields
+from metarl.checks import COUNT, LARGEST, POSITIVE, InputError, check_fields, unknown
 from metarl.envs import Shows
+from metarl.envs.gymnasium_spaces import spaces_of
 from metarl.envs.gymnasium_workers import GymnasiumEnv
+from metarl.envs.task_dicts import TaskDict
 from metarl.envs.task_lists import check_held_out, take
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Parameter, Tasks
 
-TaskDict: TypeAlias = Mapping[str, Any]
-"""One task: numbers, or arrays of numbers, by name."""
 TaskSource: TypeAlias = Sequence[TaskDict] | Callable[[np.random.Generator], TaskDict]
 """A list of tasks, or a function that draws one."""
-
-_LARGEST = 3.4e38
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,33 +76,25 @@ class FromGymnasium:
     success: bool = False
     """Whether ``info["success"]`` tells who is at the goal."""
     timeout: float = 120.0
-    """Seconds that one step or one reset of all copies may take."""
+    """Seconds that one step or one reset of all copies may take, or making the first of them."""
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            {"horizon": COUNT, "timeout": POSITIVE},
-            None if len(self.test) else "FromGymnasium.test must hold at least one task",
-            None
-            if callable(self.train) or len(self.train)
-            else "FromGymnasium.train must be a function or hold at least one task",
-        )
+        check_fields(self, {"horizon": COUNT, "timeout": POSITIVE}, *_faults(self))
+
+    def within(self, seconds: float) -> "FromGymnasium":
+        """Return the same tasks, with a timeout of at most so many seconds."""
+        return dataclasses.replace(self, timeout=min(self.timeout, seconds))
 
     def build(self, device: str, threads: int) -> tuple["GivenTasks", GymnasiumEnv]:
         """Build the distribution and the environment, with a worker process for each thread.
 
         Raises:
             InputError: the tasks do not go together, or a space is of a kind that no agent takes.
+            EnvFaultError: an environment cannot be made, or not within ``timeout``.
         """
         make = partial(gymnasium.make, self.make) if isinstance(self.make, str) else self.make
         tasks = GivenTasks(self, device)
-        try:
-            example = make()
-        except Exception as error:
-            text = f"{self.name}: constructor raised {type(error).__name__}: {error}"
-            raise EnvFaultError(text) from error
-        observation, action = example.observation_space, example.action_space
-        example.close()
+        observation, action = spaces_of(self.name, make, self.timeout)
         if not observation.is_np_flattenable:
             raise InputError([f"{self.name}: observation_space {observation} cannot be flattened"])
         if not isinstance(action, spaces.Box | spaces.Discrete):
@@ -120,6 +111,33 @@ class FromGymnasium:
             action_limit=limit,
         )
         return tasks, GymnasiumEnv(spec, recipe, self.timeout, device, threads)
+
+
+def _faults(door: FromGymnasium) -> list[str]:
+    """Return what is of the wrong kind, and what is allowed."""
+    owner, lines = "FromGymnasium", []
+    if not isinstance(door.name, str) or not door.name.strip():
+        lines.append(f"{owner}.name must be a name, such as 'my/Valley-v0'; got {door.name!r}")
+    if not isinstance(door.make, str) and not callable(door.make):
+        hint = ", not an environment itself" if isinstance(door.make, gymnasium.Env) else ""
+        lines.append(f"{owner}.make must be a class, a function or an id{hint}; got {door.make!r}")
+    for name in ("train", "test", "shifted"):
+        value = getattr(door, name)
+        if name == "train" and callable(value):
+            continue
+        if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+            lines.append(f"{owner}.{name} must be a list of dicts, got {value!r:.60}")
+        elif not value and name != "shifted":
+            or_function = "be a function or " if name == "train" else ""
+            lines.append(f"{owner}.{name} must {or_function}hold at least one task")
+    if not isinstance(door.parameters, Mapping):
+        return [*lines, f"{owner}.parameters must be a dict, got {door.parameters!r:.60}"]
+    for name, about in door.parameters.items():
+        if not isinstance(about, Parameter):
+            lines.append(f"{owner}.parameters: {name} must be a Parameter(...), got {about!r}")
+        if not lines and isinstance(door.test[0], Mapping) and name not in door.test[0]:
+            lines.append(unknown(f"{owner}.parameters", name, door.test[0]))
+    return lines
 
 
 class GivenTasks:
@@ -144,7 +162,7 @@ class GivenTasks:
         self.held_out_lists: Mapping[str, int | None] = dict(lengths)
         self.parameters: Mapping[str, Parameter] = {
             name: source.parameters.get(
-                name, Parameter("as the environment takes it", "", value.shape, -_LARGEST, _LARGEST)
+                name, Parameter("as the environment takes it", "", value.shape, -LARGEST, LARGEST)
             )
             for name, value in self._like.items()
         }

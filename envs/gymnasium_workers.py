@@ -32,6 +32,12 @@ from metarl.types import EnvSpec, Step, Tasks
 
 _Async: TypeAlias = AsyncVectorEnv[Any, Any]
 
+GUARD = (
+    "what it wrote stands above. A script that trains or checks needs"
+    ' `if __name__ == "__main__":` around it, because workers import it too'
+)
+"""What to do about a worker that dies while it starts."""
+
 _FAREWELL_S = 2.0
 """Seconds that workers have to close their environments before they are killed."""
 
@@ -53,8 +59,7 @@ class Workers:
             traceback.clear_frames(error.__traceback__)
             raise EnvFaultError(
                 f"{recipe.name}: a worker process died while it started ({type(error).__name__});"
-                " what it wrote stands above. A script that trains or checks needs"
-                ' `if __name__ == "__main__":` around it, because workers import it too'
+                f" {GUARD}"
             ) from None
         # Also when nobody calls close: at the end of the object or of the process.
         self.close = weakref.finalize(self, _end, self._async)
@@ -99,7 +104,7 @@ class Workers:
             ) from None
         except (EOFError, OSError):
             place = self._dead()
-            raise self._lost(place, _ending(self._async.processes[place].exitcode), when) from None
+            raise self._lost(place, ending(self._async.processes[place].exitcode), when) from None
         except BaseException:
             # Answers are left unread: these are no workers to keep.
             self.close()
@@ -261,7 +266,7 @@ def _starts(tasks: Tasks, copies: NDArray[np.bool_], streams: Streams) -> list[S
     return starts
 
 
-def _ending(exitcode: int | None) -> str:
+def ending(exitcode: int | None) -> str:
     """Say how a process ended."""
     if exitcode is None or exitcode >= 0:
         return f"ended with exit code {exitcode}"

@@ -32,6 +32,15 @@ class OwnTasks(Protocol):
         ...
 
 
+@runtime_checkable
+class CanHurry(OwnTasks, Protocol):
+    """Tasks whose environment may take long over a step, and gives up after a while."""
+
+    def within(self, seconds: float) -> OwnTasks:
+        """Return the same tasks, whose environment gives up after so many seconds at most."""
+        ...
+
+
 class FromTensors(NamedTuple):
     """Tasks whose distribution and environment the user wrote as tensors."""
 
@@ -41,12 +50,3 @@ class FromTensors(NamedTuple):
     """(device, threads) to the distribution and the environment."""
     shows: Shows = "rewards"
     """Where a task shows itself: in rewards alone; in the dynamics too; or at the first sight."""
-
-
-@runtime_checkable
-class CanClose(Protocol):
-    """An environment that owns more than memory."""
-
-    def close(self) -> None:
-        """Give it back; nothing is left behind."""
-        ...

@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,12 +20,13 @@ import tyro
 from rich.console import Console
 
 from metarl import envs
-from metarl.checks import COUNT, EnvFaultError, InputError, check_fields, unknown
+from metarl.checks import COUNT, POSITIVE, EnvFaultError, InputError, check_fields, told, unknown
 from metarl.envs import Family
-from metarl.envs.own import CanClose, FromTensors, OwnTasks
+from metarl.envs.own import CanHurry, FromTensors, OwnTasks
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.contract import Finding, check, where
+from metarl.experiments.contract import Finding, check
 from metarl.experiments.contract_play import Subject
+from metarl.protocols import CanClose, TaskDistribution, VectorTaskEnv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,19 @@ class CheckArgs:
     """Preset of an environment of the suite; its first where left out."""
     threads: int = 1
     """Threads of the physics, or worker processes of a Gymnasium environment."""
+    timeout: float = 20.0
+    """Seconds that a Gymnasium environment may take over one step or reset, at most."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        check_fields(self, {"threads": COUNT})
+        check_fields(self, {"threads": COUNT, "timeout": POSITIVE})
+
+
+_MEMBERS: Mapping[type, tuple[str, ...]] = {
+    TaskDistribution: ("parameters", "held_out_lists", "sample", "held_out"),
+    VectorTaskEnv: ("spec", "threads", "reset", "step"),
+}
 
 
 class Report(NamedTuple):
@@ -65,31 +74,54 @@ class Report(NamedTuple):
 def check_command(arguments: Sequence[str]) -> int:
     """Run ``metarl check MODULE:NAME [flags]``; return 0 where every rule holds, else 1."""
     args = parse(CheckArgs, arguments, "check")
-    report = check_named(args.what, args.preset, args.threads)
+    report = check_named(args.what, args.preset, args.threads, args.timeout)
     if args.json:
         rules = [finding._asdict() for finding in report.findings]
         sys.stdout.write(
             json.dumps({"name": report.name, "holds": report.holds, "rules": rules}) + "\n"
         )
     else:
-        _print(report, plain_console())
+        print_report(report, plain_console())
     return 0 if report.holds else 1
 
 
-def check_named(what: str, preset: str | None = None, threads: int = 1) -> Report:
+def check_named(
+    what: str, preset: str | None = None, threads: int = 1, timeout: float = 20.0
+) -> Report:
     """Build what a user named and run every rule on it.
 
     Raises:
         InputError: there is no such module, attribute or environment, or it cannot be built.
     """
     own = _own_tasks(what, preset)
+    if isinstance(own, CanHurry):
+        own = own.within(timeout)
     with _blaming(what, "build"):
-        distribution, env = own.build("cpu", threads)
+        built: object = own.build("cpu", threads)
+    distribution, env = _pair(what, built)
     try:
         return Report(own.name, check(Subject(distribution, env, own.shows)))
     finally:
         if isinstance(env, CanClose):
             env.close()
+
+
+def _pair(what: str, built: object) -> tuple[TaskDistribution, VectorTaskEnv]:
+    """Refuse what is no distribution with its environment."""
+    if not isinstance(built, tuple) or len(built) != 2:
+        kind = type(built).__name__
+        raise InputError([f"{what} must return (distribution, env), got {kind}: {built!r:.60}"])
+    for value, protocol in zip(built, (TaskDistribution, VectorTaskEnv), strict=True):
+        if not isinstance(value, protocol):
+            lacking = [name for name in _MEMBERS[protocol] if not hasattr(value, name)]
+            raise InputError(
+                [
+                    f"{what} must return (distribution, env); {type(value).__name__} is no"
+                    f" {protocol.__name__} (metarl/protocols.py): it has no {', '.join(lacking)}"
+                ]
+            )
+    distribution, env = built
+    return distribution, env
 
 
 def load(what: str) -> OwnTasks:
@@ -158,7 +190,7 @@ def _blaming(what: str, doing: str) -> Iterator[None]:
     except (InputError, EnvFaultError):
         raise
     except Exception as error:
-        text = f"{what}: {doing} raised {type(error).__name__}: {error}{where(error)}"
+        text = f"{what}: {doing} raised {told(error)}"
         raise InputError(text.splitlines()) from error
 
 
@@ -166,12 +198,14 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names) or "nothing that can be checked"
 
 
-def _print(report: Report, console: Console) -> None:
+def print_report(report: Report, console: Console) -> None:
     """Print one line for each rule, and more where it does not hold."""
     console.print(report.name)
     for finding in report.findings:
         if not finding.checked:
             console.print(f"  not checked  {finding.rule}")
+        elif finding.note is not None:
+            console.print(f"  note         {finding.rule}: {finding.note}")
         elif finding.problem is None:
             console.print(f"  ok           {finding.rule}")
         else:

@@ -5,12 +5,10 @@ Each plays a few steps of a few episodes, so that all together take a fraction o
 environment is quick.
 """
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from metarl.checks import EnvFaultError
+from metarl.checks import EnvFaultError, told
 from metarl.experiments.contract_play import Subject
 from metarl.experiments.contract_steps import (
     differ_rule,
@@ -49,6 +47,12 @@ RULES: Mapping[str, Rule] = {
 """Every rule by its name, in the order in which they are best read."""
 
 
+_GROUND = {"spec", "reset", "step"}
+"""Where one of these does not hold, what the others would say is no news."""
+_SEARCHES = {"tasks differ"}
+"""What these do not find may be there all the same: a note, and no fault."""
+
+
 class Finding(NamedTuple):
     """What came of one rule."""
 
@@ -56,29 +60,28 @@ class Finding(NamedTuple):
     problem: str | None
     """None where the rule holds."""
     checked: bool = True
-    """False where the environment failed for good before."""
+    """False where what every rule needs had failed before."""
+    note: str | None = None
+    """What is for the reader to judge."""
 
 
 def check(subject: Subject) -> list[Finding]:
-    """Run every rule; an environment that failed by itself is not asked again."""
+    """Run every rule, up to one that raises or on which the others stand."""
     found: list[Finding] = []
     failed = False
     for name, rule in RULES.items():
         if failed:
             found.append(Finding(name, None, checked=False))
             continue
+        note = None
         try:
             problem = next(rule(subject), None)
         except EnvFaultError as error:
             problem, failed = str(error), True
         except Exception as error:
-            problem = f"{type(error).__name__}: {error}{where(error)}"
-        found.append(Finding(name, problem))
+            problem, failed = told(error), True
+        if name in _SEARCHES and not failed:
+            problem, note = None, problem
+        failed = failed or (name in _GROUND and problem is not None)
+        found.append(Finding(name, problem, note=note))
     return found
-
-
-def where(error: Exception) -> str:
-    """Say where an exception came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    last = frames[-1]
-    return f" ({Path(last.filename).name}, line {last.lineno}, in {last.name})"

@@ -19,6 +19,7 @@ from metarl.experiments.contract_play import (
     same_tasks,
     some_tasks,
     told,
+    unequal,
 )
 from metarl.protocols import CanRestart
 from metarl.types import Step, Tasks
@@ -61,7 +62,7 @@ def step_rule(subject: Subject) -> Iterator[str]:
             leaf = getattr(step, name)
             if name != "success" or leaf is not None:
                 yield from faults_in(f"step {time}: {name}", leaf, copies, torch.bool)
-        if not torch.equal(now, given):
+        if unequal(now, given).any():
             yield f"step {time} wrote into the action; it is the caller's"
         running = running & ~step.terminated & ~step.faulty
 
@@ -103,8 +104,9 @@ def differ_rule(subject: Subject) -> Iterator[str]:
         if any(any(difference(runs[0], other, "")) for other in runs[1:]):
             return
     yield (
-        f"{number} tasks went alike under the same seed and actions; does the environment"
-        " read its task?"
+        f"{number} tasks could not be told apart in {_SEARCH[0]} episodes of up to {_SEARCH[1]}"
+        " steps under the same seed and random actions; does the environment read its task, or are"
+        " its rewards that rare?"
     )
 
 
@@ -116,13 +118,13 @@ def leak_rule(subject: Subject) -> Iterator[str]:
     runs = [play(subject, pick(tasks, [place])) for place in range(len(tasks.task_id))]
     for place, other in enumerate(runs[1:], 1):
         pair = f"tasks 0 ({told(tasks, 0)}) and {place} ({told(tasks, place)})"
-        if not torch.equal(runs[0].obs[:, :, 0], other.obs[:, :, 0]):
+        if unequal(runs[0].obs[:, :, 0], other.obs[:, :, 0]).any():
             yield (
                 f"{pair} can be told apart by the first observation: hide the task, or declare"
                 ' shows="start"'
             )
         both = ~(runs[0].ended | other.ended).cumsum(2).bool()
-        moved = (runs[0].obs[:, :, 1:] != other.obs[:, :, 1:]).any(-1) & both
+        moved = unequal(runs[0].obs[:, :, 1:], other.obs[:, :, 1:]).any(-1) & both
         if subject.shows == "rewards" and moved.any():
             yield (
                 f"{pair} can be told apart by the observation of step {first_step(moved) + 1}:"
@@ -140,9 +142,9 @@ def still_rule(subject: Subject) -> Iterator[str]:
     running[:, 0] = False
     for time, now in enumerate(action.unbind(2)):
         obs = env.step(now, running.clone()).obs
-        if not torch.equal(obs[:, 0], start[:, 0]):
+        if unequal(obs[:, 0], start[:, 0]).any():
             yield f"a copy that was not running moved in step {time + 1}; it must stay as it is"
-        if not torch.equal(obs[running], whole.obs[:, :, time + 1][running]):
+        if unequal(obs[running], whole.obs[:, :, time + 1][running]).any():
             yield f"a copy went otherwise in step {time + 1} because another one was not running"
         running = running & ~whole.ended[:, :, time]
 
@@ -175,7 +177,7 @@ def keep_rule(subject: Subject) -> Iterator[str]:
         running = running & ~step.terminated & ~step.faulty
     env.reset(tasks, EPISODES, STREAMS.at("other"))
     for name, leaf in kept.items():
-        if not torch.equal(leaf, copies[name]):
+        if unequal(leaf, copies[name]).any():
             yield f"{name} was written into by a later step; return a new tensor each time"
 
 
@@ -213,7 +215,7 @@ def restart_rule(subject: Subject) -> Iterator[str]:
     copies = torch.zeros_like(running)
     copies[:, 1] = True
     obs = env.restart(copies, STREAMS.at("restart"))
-    if not torch.equal(obs[copies], fresh[copies]):
+    if unequal(obs[copies], fresh[copies]).any():
         yield "a copy that restarts must start as reset starts it from the same streams"
-    if not torch.equal(obs[~copies], before[~copies]):
+    if unequal(obs[~copies], before[~copies]).any():
         yield "a copy that does not restart must keep its observation"

@@ -7,9 +7,15 @@ small.
 """
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
@@ -17,11 +23,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.checks import EnvFaultError
+from metarl.checks import EnvFaultError, told
 
 AnyEnv: TypeAlias = gymnasium.Env[Any, Any]
 Rows: TypeAlias = dict[str, NDArray[Any]]
 """What the copies of a bundle do or return, by name; every array leads with the copies."""
+
+_GRACE_S = 1.0
+"""Seconds that copies have to close themselves when the parent has died."""
 
 FAULT = "fault"
 """Key of the info that holds the message, where a copy failed."""
@@ -130,6 +139,14 @@ class _Copy:
         if not finite.all():
             entry = int(np.argmin(finite))
             raise self._fault(f"observation entry {entry} is {flat[entry]}")
+        if isinstance(space, spaces.Box):
+            inside = ((array >= space.low) & (array <= space.high)).ravel()
+            if not inside.all():
+                entry = int(np.argmin(inside))
+                low, high = space.low.flat[entry], space.high.flat[entry]
+                raise self._fault(
+                    f"observation entry {entry} is {flat[entry]}, its space says {low} to {high}"
+                )
         return flat
 
     def _asked(self, what: str, call: Callable[[], Any]) -> Any:
@@ -157,7 +174,7 @@ class Bundle(gymnasium.Env[Any, Any]):
     """Up to ``capacity`` copies, as the environment of one worker. Owns them."""
 
     def __init__(self, recipe: Recipe, capacity: int, worker: int) -> None:
-        self._recipe, self._worker = recipe, worker
+        self._recipe, self._worker, self._follows = recipe, worker, False
         self._copies: list[_Copy] = []
         self._rows = empty_rows(recipe, capacity)
         self.observation_space = spaces.Dict(
@@ -180,9 +197,9 @@ class Bundle(gymnasium.Env[Any, Any]):
 
         None stands for a copy that goes on as it is.
         """
-        # Ctrl-C reaches every process of a terminal: the parent decides what comes of it.
-        if multiprocessing.parent_process() is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if not self._follows:
+            follow_parent()
+            self._follows = True
         share: Sequence[Start | None] = (options or {})["shares"][self._worker]
         try:
             for row, start in enumerate(share):
@@ -212,6 +229,43 @@ class Bundle(gymnasium.Env[Any, Any]):
         """Close the copies."""
         for copy in self._copies:
             copy.env.close()
+        if self._follows and isinstance(sys.exc_info()[1], EOFError | ConnectionError):
+            os._exit(1)  # the parent is gone: nobody is left to read a traceback
+
+
+def follow_parent() -> None:
+    """Make a worker end with its parent, however that ends and whatever a copy is busy with.
+
+    Only a copy that never lets go of Python's lock outlives it.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    # Ctrl-C reaches every process of a terminal: the parent decides what comes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    time.sleep(_GRACE_S)
+    os._exit(1)
+
+
+def tell_spaces(pipe: Connection, name: str) -> None:
+    """Make one environment as the pipe says, and answer with its two spaces or with a message."""
+    follow_parent()
+    doing = "the import of make"
+    try:
+        make = pipe.recv()
+        doing = "constructor"
+        env = make()
+        found: object = (env.observation_space, env.action_space)
+        doing = "close"
+        env.close()
+    except Exception as error:
+        found = f"{name}: {doing} raised {told(error)}"
+    pipe.send(found)
 
 
 def empty_rows(recipe: Recipe, capacity: int) -> Rows:

@@ -11,6 +11,7 @@ from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Parameter, Step, Tasks, Trajectories
 
 
+@runtime_checkable
 class TaskDistribution(Protocol):
     """Where tasks come from: a training stream, and frozen held-out lists by the name of a split.
 
@@ -42,6 +43,7 @@ class TaskDistribution(Protocol):
         ...
 
 
+@runtime_checkable
 class VectorTaskEnv(Protocol):
     """E copies of each of K tasks, stepped together. Owns the state of the copies.
 

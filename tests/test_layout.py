@@ -44,7 +44,7 @@ FORBIDDEN |= {f"np.random.{name}" for name in ("seed", "rand", "randn", "normal"
 FORBIDDEN_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "random"}
 # Packages, and the doors through which they come in.
 _FACES = ("registration", "gymnasium_single", "gymnasium_vector", "sb3")
-_DOORS = ("from_gymnasium", "gymnasium_workers")
+_DOORS = ("from_gymnasium", "gymnasium_spaces", "gymnasium_workers")
 ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}

@@ -10,9 +10,9 @@ import torch
 
 from metarl import agents
 from metarl.agents.maml import MamlTrpoConfig
-from metarl.envs.own import CanClose
 from metarl.experiments.check import load
 from metarl.policies import PolicyConfig
+from metarl.protocols import CanClose
 from metarl.seeding import Streams
 from metarl.trainer import TrainConfig, meta_train
 

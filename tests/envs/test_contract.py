@@ -114,7 +114,7 @@ def first_held_out(distribution: TaskDistribution, split: str = "test") -> Tasks
 def test_the_rules_for_everyones_tasks_hold(name: str, preset: str) -> None:
     config: Any = envs.preset(name, preset)
     subject = Subject(*make(name, preset, config.horizon), ENVS[name].shows)
-    assert [finding for finding in check(subject) if finding.problem or not finding.checked] == []
+    assert [f for f in check(subject) if f.problem or f.note or not f.checked] == []
 
 
 @every_case

@@ -1,11 +1,13 @@
 """A user's Gymnasium environment in workers: tasks, seeds, faults, and nothing left behind."""
 
 import gc
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -23,12 +25,13 @@ from metarl.checks import EnvFaultError, InputError
 from metarl.envs.from_gymnasium import FromGymnasium
 from metarl.envs.gymnasium_workers import GymnasiumEnv
 from metarl.seeding import Streams
-from metarl.types import Step, Tasks
+from metarl.types import Parameter, Step, Tasks
 
 HERE = Path(__file__).parent / "user_code"
 TASKS = [{"number": float(number)} for number in range(5)]
 K, E, T = 4, 2, 6
 STREAMS = Streams(3, ("test",))
+ABOUT = Parameter("which", "", (), 0.0, 4.0)
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +165,7 @@ FAULTS = {
     "reset raises": rf"reset raised KeyError: 'gripper'; {SAID}, before the first step\n.*echo.py",
     "step raises": rf"step raised ZeroDivisionError: .*; {SAID}, step 3, action \[-?0\.5\]\n.*echo",
     "nan": rf"observation entry 1 is nan; {SAID}, step 3, action",
+    "bounds": rf"observation entry 1 is 1\.5, its space says -1\.0 to 1\.0; {SAID}, step 3",
     "nan reward": rf"reward is nan; {SAID}, step 3",
     "array reward": rf"reward must be a number, got ndarray array\(\[0\.\]\); {SAID}",
     "shape": r"observation has shape \(3,\), its space says \(2,\)",
@@ -223,9 +227,26 @@ def test_a_failing_worker_is_named_and_leaves_no_process(echo: Any, fault: str) 
     env.close()
 
 
-def test_a_constructor_that_raises_is_named(echo: Any) -> None:
-    with pytest.raises(EnvFaultError, match="constructor raised OSError: no such robot"):
-        door(partial(echo.Faulty, "constructor")).build("cpu", 1)
+CONSTRUCTORS = {
+    "constructor": r"constructor raised OSError: no such robot \(echo.py, line \d+, in __init__\)",
+    "slow constructor": r"make did not return within 3 s: .*FromGymnasium\.timeout",
+    "dying constructor": "process that made the first environment ended with exit code 3",
+}
+
+
+@pytest.mark.parametrize("fault", CONSTRUCTORS)
+def test_a_constructor_that_fails_is_named_and_leaves_no_process(echo: Any, fault: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(EnvFaultError, match=f"^my/Echo-v0: .*{CONSTRUCTORS[fault]}"):
+        door(partial(echo.Faulty, fault), timeout=3.0).build("cpu", 1)
+    assert time.monotonic() - began < 20.0
+    assert not multiprocessing.active_children()
+
+
+def test_what_cannot_be_sent_to_a_worker_is_refused() -> None:
+    lock = threading.Lock()
+    with pytest.raises(InputError, match="make cannot be sent to a worker process: TypeError"):
+        door(lambda: lock).build("cpu", 1)
 
 
 def test_workers_end_with_the_environment_and_with_close(echo: Any) -> None:
@@ -248,19 +269,24 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 if __name__ == "__main__" or sys.argv[2] == "unguarded":
     import torch
-    from echo import Echo
+    from functools import partial
+    from echo import Echo, Faulty
     from metarl.envs.from_gymnasium import FromGymnasium
     from metarl.seeding import Streams
-    tasks = [{"number": 0.0}, {"number": 2.0}]
-    door = FromGymnasium(name="my/Echo-v0", make=Echo, horizon=5, train=tasks, test=tasks)
+    tasks = [{"number": 0.0}, {"number": 1.0}]
+    make = partial(Faulty, "hangs") if sys.argv[2] == "hangs" else Echo
+    door = FromGymnasium(name="my/Echo-v0", make=make, horizon=5, train=tasks, test=tasks)
     distribution, env = door.build("cpu", 2)
     env.reset(distribution.held_out(2), 2, Streams(1))
     print(*env.worker_pids, flush=True)
+    if sys.argv[2] == "hangs":
+        for _ in range(3):
+            env.step(torch.zeros(2, 2, 1), torch.ones(2, 2, dtype=torch.bool))
     time.sleep(1000.0 if sys.argv[2] == "waits" else 0.0)
 """
 
 
-@pytest.mark.parametrize("how", ["waits", "ends", "unguarded"])
+@pytest.mark.parametrize("how", ["waits", "hangs", "ends", "unguarded"])
 def test_no_worker_outlives_its_process(tmp_path: Path, how: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -279,10 +305,14 @@ def test_no_worker_outlives_its_process(tmp_path: Path, how: str) -> None:
         maps = Path(f"/proc/{pids[0]}/maps")
         if maps.exists() and how == "waits":
             assert "libtorch" not in maps.read_text()
-        if how == "waits":
+        if how == "hangs":
+            time.sleep(0.5)
+        if how in ("waits", "hangs"):
             process.send_signal(signal.SIGKILL)
         process.wait(timeout=20)
-    wait_until_gone(pids)
+        wait_until_gone(pids)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_ctrl_c_is_the_parents_business(echo: Any) -> None:
@@ -320,6 +350,15 @@ def test_tasks_from_lists_and_functions() -> None:
     ("more", "said"),
     [
         ({"test": []}, "test must hold at least one task"),
+        ({"test": {"number": 1.0}}, "test must be a list of dicts, got {'number': 1.0}"),
+        ({"name": ""}, "name must be a name, such as 'my/Valley-v0'; got ''"),
+        ({"make": 3}, "make must be a class, a function or an id; got 3"),
+        ({"make": gymnasium.Env()}, "or an id, not an environment itself; got"),
+        ({"parameters": {"numbr": ABOUT}}, "parameters: no 'numbr'; did you mean 'number'"),
+        (
+            {"parameters": {"number": None}},
+            r"parameters: number must be a Parameter\(...\), got None",
+        ),
         ({"train": []}, "train must be a function or hold at least one task"),
         ({"horizon": 0}, "horizon must be a whole number"),
         ({"timeout": 0.0}, "timeout must be"),

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from metarl import envs
+from metarl.checks import EnvFaultError, InputError, told
+from metarl.experiments.arguments import plain_console
+from metarl.experiments.check import Report, check_named, print_report
 from metarl.experiments.cli import main
 from metarl.experiments.contract import RULES, Finding, check
-from metarl.experiments.contract_play import Subject
+from metarl.experiments.contract_play import Played, Subject, difference
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Parameter, Step, Tasks
 
@@ -170,7 +173,7 @@ FAULTS: Mapping[str, tuple[str, str]] = {
     "global noise": ("same seed, same bits", "obs differs from step 1 on: the same seed"),
     "writes tasks": ("tasks are left as they are", "changed its tasks' parameters"),
     "reads ids": ("tasks are left as they are", "rebuilt from its parameters went otherwise"),
-    "reads no task": ("tasks differ", "4 tasks went alike under the same seed"),
+    "reads no task": ("tasks differ", "4 tasks could not be told apart in 100 ep.* same seed"),
     "leaks": ("tasks are hidden", "can be told apart by the first observation"),
     "moves to the goal": ("tasks are hidden", "told apart by the observation of step 1: .*shows="),
     "never stands": ("copies that do not run stand still", "moved in step 1; it must stay"),
@@ -189,13 +192,37 @@ def findings(fault: str) -> dict[str, Finding]:
 
 
 def test_a_faultless_environment_passes_every_rule() -> None:
-    assert [f for f in findings("none").values() if f.problem or not f.checked] == []
+    assert [f for f in findings("none").values() if f.problem or f.note or not f.checked] == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found_by_its_rule(fault: str) -> None:
     rule, said = FAULTS[fault]
-    assert re.search(said, findings(fault)[rule].problem or "")
+    finding = findings(fault)[rule]
+    assert re.search(said, finding.problem or finding.note or "")
+
+
+@pytest.mark.parametrize("fault", ["flat", "nan reward", "raises", "no test list"])
+def test_one_fault_is_told_once(fault: str) -> None:
+    found = findings(fault)
+    assert [f.rule for f in found.values() if f.problem] == [FAULTS[fault][0]]
+    assert found["copies restart, where they can"].checked == (fault == "no test list")
+
+
+def test_what_is_not_a_number_in_both_is_no_difference() -> None:
+    nan = Played(*(torch.full((1, 1, 2), torch.nan) for _ in range(3)))
+    assert list(difference(nan, nan, "")) == []
+    zero = Played(*(torch.zeros(1, 1, 2) for _ in range(3)))
+    assert len(list(difference(nan, zero, ""))) == 3
+
+
+def test_what_a_search_did_not_find_is_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    found = findings("reads no task")["tasks differ"]
+    assert (found.problem, found.checked) == (None, True)
+    report = Report("my/Point-v0", [found])
+    assert report.holds
+    print_report(report, plain_console())
+    assert "  note         tasks differ: 4 tasks could not" in capsys.readouterr().out
 
 
 def test_every_rule_can_fail() -> None:
@@ -233,6 +260,10 @@ def build(device, threads):
 def table(device, threads):
     from metarl import envs
     return envs.build("metarl/BernoulliBandit-v0", device=device, threads=threads)
+def lonely(device, threads):
+    return table(device, threads)[1]
+def swapped(device, threads):
+    return table(device, threads)[::-1]
 ENV = FromTensors("my/Broken-v0", build)
 NUMBER = 3
 """
@@ -259,6 +290,11 @@ ENV = FromGymnasium(
         ("mine.py:EVN", "attribute of mine.py: no 'EVN'; did you mean 'ENV'"),
         ("mine:NUMBER", "mine:NUMBER is a int; it must be a FromMjcf"),
         ("mine.py:ENV", "build raised ValueError: no licence .*mine.py, line 5, in build"),
+        ("mine.py:lonely", r"mine.py:lonely must return \(distribution, env\), got \w+"),
+        (
+            "mine.py:swapped",
+            "swapped must return .* is no TaskDistribution .*: it has no parameters",
+        ),
         ("no_such_module:ENV", "import raised ModuleNotFoundError"),
         ("bad.py:ENV", "import raised SyntaxError"),
         ("json.py:ENV", "json.py is hidden by another module 'json'"),
@@ -313,7 +349,30 @@ def test_an_environment_that_cannot_be_made_says_so(
     (tmp_path / "unmade_tasks.py").write_text(code)
     assert main(["check", f"{tmp_path / 'unmade_tasks.py'}:ENV"]) == 1
     said = capsys.readouterr().err
-    assert said == "metarl: my/Faulty-v0: constructor raised OSError: no such robot\n"
+    assert re.fullmatch(
+        r"metarl: my/Faulty-v0: constructor raised OSError: no such robot \(echo.py, line \d+, in"
+        r" __init__\)\n",
+        said,
+    )
+
+
+@pytest.mark.parametrize("fault", ["hangs", "slow constructor"])
+def test_an_environment_that_hangs_ends_the_check(tmp_path: Path, fault: str) -> None:
+    name = f"{fault[:4]}_tasks"
+    (tmp_path / f"{name}.py").write_text(
+        GYM.format(folder=str(USER_CODE)).replace('"nan"', repr(fault))
+    )
+    began = time.monotonic()
+    what = f"{tmp_path / name}.py:ENV"
+    if fault == "hangs":
+        report = check_named(what, timeout=2.0)
+        problems = [f.problem for f in report.findings if f.rule == "step"]
+        assert re.search("did not answer within 2 s", problems[0] or "")
+    else:
+        with pytest.raises(EnvFaultError, match="make did not return within 2 s"):
+            check_named(what, timeout=2.0)
+    assert time.monotonic() - began < 30.0
+    assert not _children()
 
 
 def _children() -> list[str]:
@@ -322,6 +381,16 @@ def _children() -> list[str]:
     pids = task.read_text().split() if task.exists() else []
     lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
     return [line for line in lines if "spawn_main" in line]
+
+
+def test_an_exception_is_told_with_the_users_own_line() -> None:
+    for call in (
+        lambda: envs.build("no such environment"),  # raises in the suite
+        lambda: torch.nn.functional.linear(torch.zeros(2), torch.zeros(3, 3)),  # in a package
+    ):
+        with pytest.raises((InputError, RuntimeError)) as raised:
+            call()
+        assert re.search(r"\(test_check.py, line \d+, in <lambda>\)$", told(raised.value))
 
 
 def test_help_explains_what_name_may_be(capsys: pytest.CaptureFixture[str]) -> None:

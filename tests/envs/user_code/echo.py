@@ -68,6 +68,10 @@ class Faulty(gymnasium.Env[Any, Any]):
     def __init__(self, fault: str, home: str = "") -> None:
         if fault == "constructor":
             raise OSError("no such robot")
+        if fault == "slow constructor":
+            time.sleep(1000.0)
+        if fault == "dying constructor":
+            os._exit(3)
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
         self._fault, self._home = fault, Path(home)
@@ -99,6 +103,8 @@ class Faulty(gymnasium.Env[Any, Any]):
                 result[1] = float("nan")
             case "array reward":
                 result[1] = np.zeros(1)
+            case "bounds":
+                result[0] = np.array([0.0, 1.5], np.float32)
             case "shape":
                 result[0] = np.zeros(3, np.float32)
             case "dtype":
