@@ -47,8 +47,7 @@ _COPIES = 3
 
 def positions(physics: BatchPhysics) -> Array:
     """Return all of ``qpos``, [N, nq]: what is measured by default."""
-    position: Array = physics.qpos.copy()
-    return position
+    return physics.qpos
 
 
 def positions_and_velocities(physics: BatchPhysics) -> Sequence[Array]:

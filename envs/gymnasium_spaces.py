@@ -30,8 +30,8 @@ def spaces_of(name: str, make: Callable[[], AnyEnv], timeout: float) -> Spaces:
         _send(name, ours, make)
         if not ours.poll(timeout):
             raise EnvFaultError(
-                f"{name}: make did not return within {timeout:g} s: does its constructor ever?"
-                " (FromGymnasium.timeout)"
+                f"{name}: make did not return within {timeout:g} s: does its import, or its"
+                " constructor, ever end? (FromGymnasium.timeout)"
             )
         found: Spaces | str = ours.recv()
     except (EOFError, OSError):

@@ -91,7 +91,7 @@ def _check(entry: Goal | Vary) -> None:
     _check_names(entry)
     check_fields(entry, {"low": _NUMBER, "high": _NUMBER})
     fits = shifted is None or (
-        isinstance(shifted, tuple)
+        isinstance(shifted, tuple | list)
         and len(shifted) == 2
         and all(map(_NUMBER.accepts, shifted))
         and shifted[0] < shifted[1]
@@ -102,9 +102,9 @@ def _check(entry: Goal | Vary) -> None:
     if not fits:
         lines.append(f"shifted must be two numbers, the lower first; got {shifted!r}")
     elif isinstance(entry, Vary):
-        lowest = min(entry.low, *(shifted or ())) if shifted else entry.low
+        lowest = min((entry.low, *(shifted or ())))
         lines += [
-            f"{field} must be {_LOWEST[field].text}, got {lowest}"
+            f"what {field} gets must be {_LOWEST[field].text}, got {lowest}"
             for field in entry.fields
             if field in _LOWEST and not _LOWEST[field].accepts(lowest)
         ]

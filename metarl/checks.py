@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+_PYTHON = Path(traceback.__file__).parent
+
 
 class Allowed(NamedTuple):
     """The values that a numeric field may take."""
@@ -107,14 +109,18 @@ def told(error: BaseException) -> str:
         for frame, line in traceback.walk_tb(error.__traceback__)
     ]
     foreign = [entry for entry in frames if entry[0].partition(".")[0] != "metarl"]
-    mine = [
-        entry for entry in foreign if not {"site-packages", "dist-packages"} & {*entry[1].parts}
-    ]
+    mine = [entry for entry in foreign if not _is_packaged(entry[1])]
     chosen = mine or foreign or frames
     if not chosen or chosen[-1][1].name.startswith("<frozen"):
         return text
     _, file, line, frame = chosen[-1]
     return f"{text} ({file.name}, line {line}, in {frame.f_code.co_name})"
+
+
+def _is_packaged(file: Path) -> bool:
+    """Whether a file comes with Python or with a package."""
+    packaged = {"site-packages", "dist-packages"} & {*file.parts}
+    return bool(packaged) or file.name.startswith("<frozen") or file.is_relative_to(_PYTHON)
 
 
 def field_names(config_type: type) -> tuple[str, ...]:

@@ -336,7 +336,7 @@ def test_a_broken_file_is_named_and_nothing_is_written(
         (lambda: Vary("body_mass", "payload", low=-2.0, high=2.0), r"above 0, got -2\.0"),
         (
             lambda: Vary("dof_damping", "slide", low=1.0, high=2.0, shifted=(-1.0, 0.5)),
-            r"slide.dof_damping: dof_damping must be at least 0, got -1\.0",
+            r"slide.dof_damping: what dof_damping gets must be at least 0, got -1\.0",
         ),
         (lambda: Vary("body_mass", "", low=1.0, high=2.0), "element must be a name, got ''"),
         (lambda: Vary((), "payload", low=1.0, high=2.0), "field must be a name or a tuple"),
