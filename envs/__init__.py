@@ -75,6 +75,8 @@ class Family(NamedTuple):
     """(name, config, device, threads) to the distribution and the environment."""
     ceilings: Mapping[str, Ceiling] = MappingProxyType({})
     """What can be reached, by the name of who reaches it, where it can be computed."""
+    trial: int = 10
+    """Episodes of a trial for which pages show what can be reached: of the paper, if it says."""
     shows: Shows = "rewards"
     """Where the task shows itself: in rewards alone; in the dynamics too; or at the first sight."""
 
@@ -117,6 +119,7 @@ ENVS: Mapping[str, Family] = {
             "Bayes-optimal": grid_navi_ceilings.bayes_optimal,
             "told the goal": grid_navi_ceilings.told_the_goal,
         },
+        trial=4,
     ),
     "metarl/GridMaze-v0": Family(
         "unknown mazes with a hidden goal",
@@ -124,6 +127,7 @@ ENVS: Mapping[str, Family] = {
         grid_maze.PRESETS,
         grid_maze.build,
         ceilings={"shortest path": grid_maze.shortest_path},
+        trial=2,
         shows="start",
     ),
     "metarl/HalfCheetahDir-v0": Family(

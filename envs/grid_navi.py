@@ -19,7 +19,7 @@ Horizon. 15 steps. Never terminates: it pays to stay on the goal.
 Start. Cell (0, 0).
 
 Source. Zintgraf et al. 2020 (``varibad-2020``), whose trials have 4 episodes of each task. What can
-be reached in a trial is known exactly: ``grid_navi_ceilings``.
+be reached in a trial is known exactly: see ``metarl.envs.grid_navi_ceilings``.
 """
 
 from collections.abc import Mapping

@@ -118,9 +118,9 @@ def _observe(physics: BatchPhysics) -> list[Array]:
 
 
 def _mark_goal(_place: Array, own: Parameters, maze: Maze) -> list[Marker]:
-    """Return a ball where one copy's goal is, as large as what counts as there."""
+    """Return a ball over one copy's goal: on the walls' level, as walls may hide what is lower."""
     x, y = maze.to_metres(own["goal"])
-    return [Marker(np.array([x, y, 0.0]), size=_RADIUS)]
+    return [Marker(np.array([x, y, maze.height]), size=max(_RADIUS, maze.cell / 4))]
 
 
 def _place(physics: BatchPhysics) -> Array:

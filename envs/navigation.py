@@ -24,6 +24,8 @@ Reached is the goal where abs(x - goal_x) and abs(y - goal_y) are below ``goal_s
 Reward per step, of the position p after it, at Euclidean distance d from the goal:
 
 ============ ======================================================================================
+reward       what is paid
+============ ======================================================================================
 ``distance`` -d
 ``nearby``   1 - d where the goal is reached, else 0
 ``progress`` by how much d has become less in this step, where abs(p_x) + abs(p_y) >= 0.5 and the

@@ -2,12 +2,12 @@
 
 Task parameters, for S states and A actions (arms):
 
-================ ============================= ============ ============================
-name             BernoulliBandit               GaussianBandit TabularMDP
-================ ============================= ============ ============================
-``reward_mean``  [S=1, A] ~ U[0, 1]            same         [S, A] ~ N(1, 1)
-``transition``   absent                        absent       [S, A, S]: P(.|s, a) ~ Dirichlet(1)
-================ ============================= ============ ============================
+=============== =============== =============== ==================================
+name            BernoulliBandit GaussianBandit  TabularMDP
+=============== =============== =============== ==================================
+``reward_mean`` [1, A], U[0, 1] the same        [S, A], N(1, 1)
+``transition``  absent          absent          [S, A, S], P(.|s, a) ~ Dirichlet(1)
+=============== =============== =============== ==================================
 
 Observation. The state, one-hot (S entries); a bandit's is the constant 1.
 
@@ -24,7 +24,8 @@ Start. State 0.
 Score of a round: the total reward over its episodes, as in the tables of the papers.
 
 Source. Duan et al. 2016 (RL^2), sections 3.1 (Bernoulli bandit) and 3.2 (MDP). The Gaussian bandit
-is ours (preset ``default``): the same means, with normal noise.
+is ours (preset ``default``): the same means, with normal noise. What can be reached is worked out
+in ``metarl.envs.bandit_ceilings`` and ``metarl.envs.mdp_ceilings``.
 """
 
 from collections.abc import Mapping
