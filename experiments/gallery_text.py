@@ -13,8 +13,9 @@ _LEAD = re.compile(
     r"(?:Task|Observation|Action|Reward|Success|Horizon|Start|Score|Presets)"
     r"(?: [a-z]+){0,3}(?=[,:]| \()"
 )
-"""The first words of what every contract has, where they are not a sentence by themselves."""
-_SENTENCE = re.compile(r"[A-Z]\S*(?: \S+){0,3}?\.(?= )")
+"""First words of the parts of a contract, where they are not a sentence by themselves."""
+_SENTENCE = re.compile(r"[A-Z][^\s.]*(?: [^\s.]+){0,3}\.(?= )")
+"""A short first sentence."""
 _MODULE = re.compile(r"``metarl\.envs\.([a-z_]+)``")
 
 

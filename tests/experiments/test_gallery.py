@@ -27,7 +27,7 @@ index what      unit
 
 Until then nothing matters: wait.
 
-Action. One ``number``.
+Action. One ``number``. It acts.
 """
 TABLE = CONTRACT[CONTRACT.index("===") : CONTRACT.index("Until")]
 
@@ -47,7 +47,7 @@ def test_a_contract_becomes_markdown() -> None:
         "",
         "Until then nothing matters: wait.",
         "",
-        "**Action.** One `number`.",
+        "**Action.** One `number`. It acts.",
     ]
 
 
@@ -69,7 +69,7 @@ def test_every_contract_becomes_markdown(page: Page) -> None:
     text = contract_text(page.contract)
     assert "===" not in text
     assert "``" not in text
-    assert "|  |" not in text.replace("|  |\n", "\n")
+    assert "\n|  |" not in text
     for table in re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
@@ -109,7 +109,9 @@ def test_presets_with_other_parameters_have_a_table_of_their_own() -> None:
     text = text_of("navigation")
     assert "Tasks with `promp-2019`; a range covers all splits (train, test):" in text
     assert "| `goal` | where to go |  | 2 | one of -2, 2 |" in text
-    assert "Tasks with `maml-2017`; a range covers all splits (train, test, shifted):" in text
+    assert re.search(
+        r"Tasks with `maml-2017`, .*; a range covers .* \(train, test, shifted\):", text
+    )
     assert "| `goal` | where to go |  | 2 | -1 to 1 |" in text
 
 
