@@ -77,19 +77,20 @@ import numpy as np
 from metarl.checks import NON_NEGATIVE, POSITIVE, check_fields
 from metarl.envs.locomotion import (
     LocomotionConfig,
-    goals,
     headings,
     outside,
+    place,
     show_task,
     two_headings,
     velocities,
+    velocity_miss,
 )
 from metarl.envs.mujoco_env import Array, Body, Moved, MujocoEnv, Noise
 from metarl.envs.mujoco_renderer import View
 from metarl.envs.physics import BatchPhysics, load_asset
+from metarl.envs.plane_goals import goals_around
 from metarl.envs.task_lists import TaskListConfig, listed
 from metarl.protocols import TaskDistribution
-from metarl.types import EnvSpec
 
 _SUBSTEPS = 5
 _NUM_ACTUATORS = 8
@@ -100,10 +101,6 @@ _OBSERVATION_SIZE = 27
 class AntConfig(LocomotionConfig):
     """What the ant sees and pays for, and when it has fallen."""
 
-    horizon: int = 200
-    """Steps of an episode."""
-    action_scale: float = 1.0
-    """The policy's action is divided by this before it is clipped to [-1, 1]."""
     observe_place: bool = True
     """Put the torso's x and y in m before the rest of the observation."""
     control_cost: float = 0.005
@@ -213,12 +210,6 @@ def ant(
     )
 
 
-def place(physics: BatchPhysics) -> Array:
-    """Return where the torso of a free body is, x and y, [N, 2] in m."""
-    position: Array = physics.qpos[:, :2].copy()
-    return position
-
-
 def _observe(physics: BatchPhysics, observe_place: bool) -> Sequence[Array]:
     return physics.qpos[:, 0 if observe_place else 2 :], physics.qvel
 
@@ -232,7 +223,7 @@ def _progress(moved: Moved) -> Array:
     """Return what is paid for doing the task, whichever of the three it is."""
     parameter = moved.parameter
     if "velocity" in parameter:
-        progress: Array = -np.abs(moved.velocity[:, 0] - parameter["velocity"])
+        progress: Array = -velocity_miss(moved)
     elif "heading" in parameter:
         progress = np.einsum("nd,nd->n", moved.velocity, parameter["heading"])
     else:
@@ -244,7 +235,9 @@ def _tasks(name: str, config: AntConfig, device: str) -> TaskDistribution:
     if isinstance(config, AntVelConfig):
         return velocities(name, device, config.max_velocity)
     if isinstance(config, AntGoalConfig):
-        return listed(goals(name, device, config.radius, config.disc), name, config)
+        return listed(
+            goals_around(name, device, config.radius, disc=config.disc), name, config, device
+        )
     plane = isinstance(config, AntDirConfig) and config.plane
     return headings(name, device) if plane else two_headings(name, device)
 
@@ -254,15 +247,7 @@ def build(
 ) -> tuple[TaskDistribution, MujocoEnv]:
     """Build the distribution and the environment of any of the three families."""
     tasks = _tasks(name, config, device)
-    spec = EnvSpec(
-        name,
-        observation_size=_OBSERVATION_SIZE + 2 * config.observe_place,
-        action_size=_NUM_ACTUATORS,
-        discrete=False,
-        horizon=config.horizon,
-        score_is_total=False,
-        action_limit=config.action_scale,
-    )
+    spec = config.spec(name, _OBSERVATION_SIZE + 2 * config.observe_place, _NUM_ACTUATORS)
     body = ant(
         partial(_reward, config=config),
         observe_place=config.observe_place,

@@ -31,6 +31,7 @@ from torch import Tensor
 from metarl.checks import COUNT, Allowed, check_fields
 from metarl.envs import drawing
 from metarl.envs.drawing import Raster
+from metarl.envs.refusals import refuse_other_actions, refuse_other_tasks
 from metarl.envs.task_lists import EnumeratedTasks
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Parameter, Step, Tasks
@@ -73,23 +74,25 @@ class GridNaviEnv:
 
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
         """Put E walkers per task into cell (0, 0); return obs [K, E, 2]."""
+        refuse_other_tasks(self.spec, ("goal",), tasks)
         self._goal = tasks.parameter["goal"].to(self._device)[:, None]
         self._cell = torch.zeros(len(tasks.task_id), episodes, 2, device=self._device)
-        return self._cell
+        return self._cell.clone()
 
     def restart(self, copies: Tensor, streams: Streams) -> Tensor:
         """Put the walkers of ``copies`` [K, E] bool into cell (0, 0); return obs [K, E, 2]."""
         self._cell = torch.where(copies[..., None], 0.0, self._cell)
-        return self._cell
+        return self._cell.clone()
 
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply actions [K, E] to the running walkers."""
+        refuse_other_actions(self.spec, action, running.shape)
         moved = (self._cell + self._moves[action]).clamp(0.0, self._side - 1.0)
         self._cell = torch.where(running[..., None], moved, self._cell)
         there = (self._cell == self._goal).all(-1)
         never = torch.zeros_like(running)
         reward = torch.where(there, AT_GOAL, ELSEWHERE)
-        return Step(self._cell, reward, terminated=never, faulty=never, success=there)
+        return Step(self._cell.clone(), reward, terminated=never, faulty=never, success=there)
 
     def picture(self, task: int, episode: int) -> Raster:
         """Draw the grid, y upwards: start, goal and walker; 40 pixels a cell, [H, W, 3] RGB."""

@@ -51,7 +51,7 @@ centre of mass; all presets here share the start and the velocity above. Body:
 ``assets/half_cheetah.xml``, the dynamics of Gymnasium's HalfCheetah-v5.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -61,14 +61,15 @@ from metarl.checks import POSITIVE, check_fields
 from metarl.envs.locomotion import (
     LocomotionConfig,
     directions,
+    forwards,
     show_task,
     velocities,
+    velocity_miss,
 )
 from metarl.envs.mujoco_env import Array, Body, Moved, MujocoEnv, Noise
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import TaskListConfig, listed
 from metarl.protocols import TaskDistribution
-from metarl.types import EnvSpec
 
 _SUBSTEPS = 5
 CONTROL_COST = 0.05
@@ -98,37 +99,29 @@ class HalfCheetahVelConfig(HalfCheetahDirConfig, TaskListConfig):
 
 
 DIR_PRESETS: Mapping[str, HalfCheetahDirConfig] = {
-    "promp-2019": HalfCheetahDirConfig(),
-    "maml-2017": HalfCheetahDirConfig(horizon=200, action_scale=1.0, observe_torso=True),
+    "promp-2019": HalfCheetahDirConfig(horizon=100, action_scale=10.0),
+    "maml-2017": HalfCheetahDirConfig(observe_torso=True),
 }
-_VEL_2017 = HalfCheetahVelConfig(
-    horizon=200, action_scale=1.0, observe_torso=True, max_velocity=2.0
-)
+_VEL_2017 = HalfCheetahVelConfig(observe_torso=True, max_velocity=2.0)
 VEL_PRESETS: Mapping[str, HalfCheetahVelConfig] = {
-    "promp-2019": HalfCheetahVelConfig(),
+    "promp-2019": HalfCheetahVelConfig(horizon=100, action_scale=10.0),
     "maml-2017": _VEL_2017,
     "pearl-2019": replace(_VEL_2017, max_velocity=3.0, num_train_tasks=100, num_test_tasks=30),
     "varibad-2020": replace(_VEL_2017, max_velocity=3.0),
 }
 
 
-def half_cheetah(*, observe_torso: bool, by_velocity: bool) -> Body:
-    """Return the body, paid for its direction or for its velocity."""
+def half_cheetah(reward: Callable[[Moved], Array], *, observe_torso: bool) -> Body:
+    """Return the body, paid by ``reward``."""
     return Body(
         xml=load_asset("half_cheetah.xml"),
         substeps=_SUBSTEPS,
         noise=Noise(position=0.1, velocity=0.1),
         observe=partial(_observe, observe_torso=observe_torso),
         measure=forwards,
-        reward=_velocity_reward if by_velocity else _direction_reward,
+        reward=reward,
         markers=show_task,
     )
-
-
-def forwards(physics: BatchPhysics) -> Array:
-    """Return how far the torso has come, [N] in m."""
-    position: Array = physics.qpos[:, 0].copy()
-    return position
 
 
 def _direction_reward(moved: Moved) -> Array:
@@ -136,8 +129,7 @@ def _direction_reward(moved: Moved) -> Array:
 
 
 def _velocity_reward(moved: Moved) -> Array:
-    miss: Array = np.abs(moved.velocity - moved.parameter["velocity"])
-    return -miss - CONTROL_COST * moved.effort
+    return -velocity_miss(moved) - CONTROL_COST * moved.effort
 
 
 def _observe(physics: BatchPhysics, observe_torso: bool) -> Sequence[Array]:
@@ -152,18 +144,12 @@ def build(
     name: str, config: HalfCheetahDirConfig, device: str, threads: int
 ) -> tuple[TaskDistribution, MujocoEnv]:
     """Build the distribution and the environment of either family."""
-    tasks: TaskDistribution = directions(name, device)
-    by_velocity = isinstance(config, HalfCheetahVelConfig)
+    tasks: TaskDistribution
     if isinstance(config, HalfCheetahVelConfig):
-        tasks = listed(velocities(name, device, config.max_velocity), name, config)
-    spec = EnvSpec(
-        name,
-        observation_size=20 if config.observe_torso else 17,
-        action_size=NUM_ACTUATORS,
-        discrete=False,
-        horizon=config.horizon,
-        score_is_total=False,
-        action_limit=config.action_scale,
-    )
-    body = half_cheetah(observe_torso=config.observe_torso, by_velocity=by_velocity)
+        tasks = listed(velocities(name, device, config.max_velocity), name, config, device)
+        reward = _velocity_reward
+    else:
+        tasks, reward = directions(name, device), _direction_reward
+    spec = config.spec(name, 20 if config.observe_torso else 17, NUM_ACTUATORS)
+    body = half_cheetah(reward, observe_torso=config.observe_torso)
     return tasks, MujocoEnv(spec, body, tuple(tasks.parameters), device, threads)

@@ -32,17 +32,11 @@ from metarl.envs.locomotion import LocomotionConfig
 from metarl.envs.mujoco_env import Array, Moved, MujocoEnv
 from metarl.envs.random_dynamics import RandomDynamicsConfig, random_dynamics, scale_fields, varied
 from metarl.protocols import TaskDistribution
-from metarl.types import EnvSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class HalfCheetahRandParamsConfig(LocomotionConfig, RandomDynamicsConfig):
     """Run forwards with a body whose constants are unknown."""
-
-    horizon: int = 200
-    """Steps of an episode."""
-    action_scale: float = 1.0
-    """The policy's action is divided by this before it is clipped to [-1, 1]."""
 
     def __post_init__(self) -> None:
         LocomotionConfig.__post_init__(self)
@@ -64,16 +58,7 @@ def build(
     name: str, config: HalfCheetahRandParamsConfig, device: str, threads: int
 ) -> tuple[TaskDistribution, MujocoEnv]:
     """Build the distribution and the environment."""
-    spec = EnvSpec(
-        name,
-        observation_size=17,
-        action_size=NUM_ACTUATORS,
-        discrete=False,
-        horizon=config.horizon,
-        score_is_total=False,
-        action_limit=config.action_scale,
-    )
-    body = half_cheetah(observe_torso=False, by_velocity=False)
-    body = body._replace(reward=_reward, vary=scale_fields)
+    spec = config.spec(name, 17, NUM_ACTUATORS)
+    body = half_cheetah(_reward, observe_torso=False)._replace(vary=scale_fields)
     env = MujocoEnv(spec, body, varied(config), device, threads)
     return random_dynamics(name, device, config, env.physics), env

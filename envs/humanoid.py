@@ -60,7 +60,6 @@ from metarl.envs.mujoco_renderer import View
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import TaskListConfig, listed
 from metarl.protocols import TaskDistribution
-from metarl.types import EnvSpec
 
 _SUBSTEPS = 5
 _NUM_ACTUATORS = 17
@@ -76,10 +75,6 @@ _OBSERVED = ("cinert", "cvel", "qfrc_actuator")
 class HumanoidDirConfig(LocomotionConfig, TaskListConfig):
     """Run in a given direction."""
 
-    horizon: int = 200
-    """Steps of an episode."""
-    action_scale: float = 1.0
-    """The policy's action is divided by this before it is clipped to [-1, 1]."""
     num_train_tasks: int = 100
     """Length of the list of training tasks; 0 draws a fresh task every time."""
     num_test_tasks: int = 30
@@ -134,14 +129,6 @@ def build(
     name: str, config: HumanoidDirConfig, device: str, threads: int
 ) -> tuple[TaskDistribution, MujocoEnv]:
     """Build the distribution and the environment."""
-    tasks = listed(headings(name, device), name, config)
-    spec = EnvSpec(
-        name,
-        observation_size=_OBSERVATION_SIZE,
-        action_size=_NUM_ACTUATORS,
-        discrete=False,
-        horizon=config.horizon,
-        score_is_total=False,
-        action_limit=config.action_scale,
-    )
+    tasks = listed(headings(name, device), name, config, device)
+    spec = config.spec(name, _OBSERVATION_SIZE, _NUM_ACTUATORS)
     return tasks, MujocoEnv(spec, humanoid(), tuple(tasks.parameters), device, threads)

@@ -1,7 +1,7 @@
 """What bodies that walk or run have in common: their settings, and where they are told to go."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from metarl.checks import COUNT, POSITIVE, check_fields
-from metarl.envs.mujoco_env import Array, Flags, Parameters
+from metarl.envs.mujoco_env import Array, Flags, Moved, Parameters
 from metarl.envs.mujoco_renderer import Marker
 from metarl.envs.physics import BatchPhysics
 from metarl.envs.task_lists import EndlessTasks, EnumeratedTasks
 from metarl.seeding import Streams
-from metarl.types import Parameter
+from metarl.types import EnvSpec, Parameter
 
 _ABOVE = np.array([0.0, 0.0, 0.6])  # m from a body to the arrow that shows its task
 
@@ -24,13 +24,44 @@ _ABOVE = np.array([0.0, 0.0, 0.6])  # m from a body to the arrow that shows its 
 class LocomotionConfig:
     """Time limit and action scale of a body."""
 
-    horizon: int = 100
+    horizon: int = 200
     """Steps of an episode."""
-    action_scale: float = 10.0
+    action_scale: float = 1.0
     """The policy's action is divided by this before it is clipped to [-1, 1]."""
 
     def __post_init__(self) -> None:
         check_fields(self, {"horizon": COUNT, "action_scale": POSITIVE})
+
+    def spec(self, name: str, observation_size: int, action_size: int) -> EnvSpec:
+        """Return what an agent must know of the body."""
+        return EnvSpec(
+            name,
+            observation_size,
+            action_size,
+            discrete=False,
+            horizon=self.horizon,
+            score_is_total=False,
+            action_limit=self.action_scale,
+        )
+
+
+def forwards(physics: BatchPhysics) -> Array:
+    """Return how far along x the bodies have come, [N] in m."""
+    position: Array = physics.qpos[:, 0].copy()
+    return position
+
+
+def place(physics: BatchPhysics) -> Array:
+    """Return where the bodies are, x and y, [N, 2] in m."""
+    position: Array = physics.qpos[:, :2].copy()
+    return position
+
+
+def velocity_miss(moved: Moved) -> Array:
+    """Return how far the velocities along x are from the task's, [N] in m/s."""
+    velocity = moved.velocity if moved.velocity.ndim == 1 else moved.velocity[:, 0]
+    miss: Array = np.abs(velocity - moved.parameter["velocity"])
+    return miss
 
 
 def directions(name: str, device: str) -> EnumeratedTasks:
@@ -65,7 +96,9 @@ def headings(name: str, device: str) -> EndlessTasks:
 
 
 def _draw_headings(num_tasks: int, streams: Streams) -> dict[str, Tensor]:
-    return {"heading": _directions(num_tasks, streams).float()}
+    # In float64, whose rounded cosine is the same on every processor.
+    angle = 2.0 * math.pi * streams.uniform("angle", num_tasks, ()).double()
+    return {"heading": torch.stack((angle.cos(), angle.sin()), -1).float()}
 
 
 def two_headings(name: str, device: str) -> EnumeratedTasks:
@@ -105,56 +138,6 @@ def show_task(place: Array, parameter: Parameters, scale: float = 0.5) -> Sequen
 def _not_unit(heading: Tensor) -> str | None:
     length = float(torch.linalg.vector_norm(heading))
     return None if abs(length - 1.0) < 1e-3 else f"a vector of length 1, this one's is {length:.4g}"
-
-
-def goals(
-    name: str,
-    device: str,
-    radius: float,
-    disc: bool,
-    beyond: float = 1.0,
-    fault: Callable[[Tensor], str | None] | None = None,
-) -> EndlessTasks:
-    """Return tasks ``goal`` [2], uniform in the disc of that radius or the square around it, in m.
-
-    The shifted ones lie in the ring around the disc or the frame around the square, ``beyond`` m
-    wide. ``fault`` is a further rule of the parameter, as in ``Parameter``.
-    """
-    reach = radius + beyond
-    about = Parameter("where to go", "m", (2,), -reach, reach, fault=fault)
-    return EndlessTasks(
-        name,
-        partial(_draw_in_disc if disc else _draw_in_square, radius=radius),
-        device,
-        {"goal": about},
-        shifted=partial(_draw_beyond, radius=radius, disc=disc, width=beyond),
-    )
-
-
-def _draw_in_square(num_tasks: int, streams: Streams, radius: float) -> dict[str, Tensor]:
-    return {"goal": (2.0 * streams.uniform("goal", num_tasks, (2,)) - 1.0) * radius}
-
-
-def _draw_in_disc(num_tasks: int, streams: Streams, radius: float) -> dict[str, Tensor]:
-    # The area within a distance grows with its square.
-    distance = radius * streams.uniform("distance", num_tasks, (1,)).double().sqrt()
-    return {"goal": (distance * _directions(num_tasks, streams)).float()}
-
-
-def _draw_beyond(
-    num_tasks: int, streams: Streams, radius: float, disc: bool, width: float
-) -> dict[str, Tensor]:
-    direction = _directions(num_tasks, streams)
-    if not disc:
-        direction = direction / direction.abs().amax(-1, keepdim=True)
-    distance = radius + width * streams.uniform("distance", num_tasks, (1,)).double()
-    return {"goal": (distance * direction).float()}
-
-
-def _directions(num_tasks: int, streams: Streams) -> Tensor:
-    """Draw unit vectors [K, 2]; in float64, whose rounded cosine is the same on every processor."""
-    angle = 2.0 * math.pi * streams.uniform("angle", num_tasks, ()).double()
-    return torch.stack((angle.cos(), angle.sin()), -1)
 
 
 def outside(physics: BatchPhysics, healthy: tuple[float, float]) -> Flags:

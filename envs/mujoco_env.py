@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.checks import InputError
 from metarl.envs.mujoco_renderer import Marker, Renderer, View
 from metarl.envs.physics import BatchPhysics
+from metarl.envs.refusals import refuse_other_actions, refuse_other_tasks
 from metarl.envs.transfers import to_device, to_host
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Step, Tasks
@@ -146,13 +146,7 @@ class MujocoEnv:
         Raises:
             ValueError: the tasks are those of another environment.
         """
-        if set(tasks.parameter) != set(self._parameters):
-            raise InputError(
-                [
-                    f"{self.spec.name} takes tasks with {', '.join(self._parameters)};"
-                    f" got {', '.join(tasks.parameter)}"
-                ]
-            )
+        refuse_other_tasks(self.spec, self._parameters, tasks)
         self._shape = (len(tasks.task_id), episodes)
         num_copies = self._shape[0] * episodes
         self._action = np.zeros((num_copies, self.spec.action_size))
@@ -245,9 +239,7 @@ class MujocoEnv:
     def _control(self, action: Tensor, running: Tensor) -> NDArray[np.int64] | None:
         """Set the motors; return the copies to step, None for all."""
         physics, size = self.physics, self.spec.action_size
-        expected = (*self._shape, size)
-        if action.shape != expected:
-            raise ValueError(f"{self.spec.name}: action is {tuple(action.shape)}, not {expected}")
+        refuse_other_actions(self.spec, action, self._shape)
         physics.refuse_two_steps()
         np.divide(to_host(action.reshape(-1, size)), self.spec.action_limit, out=self._action)
         np.clip(self._action, -1.0, 1.0, out=self._action)

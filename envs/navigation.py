@@ -75,6 +75,7 @@ from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields, fault_in_
 from metarl.envs import drawing
 from metarl.envs.drawing import Raster
 from metarl.envs.plane_goals import Goals, goal_tasks
+from metarl.envs.refusals import refuse_other_actions, refuse_other_tasks
 from metarl.envs.task_lists import TaskListConfig
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
@@ -175,24 +176,27 @@ class NavigationEnv:
 
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
         """Put E points per task at their starts; return obs [K, E, 2]."""
+        refuse_other_tasks(self.spec, ("goal",), tasks)
         self._goal = tasks.parameter["goal"].to(self._device)[:, None]
         self._position = torch.zeros(len(tasks.task_id), episodes, 2, device=self._device)
         self._position = self._starts(streams)
-        return self._position
+        return self._position.clone()
 
     def restart(self, copies: Tensor, streams: Streams) -> Tensor:
         """Put the points of ``copies`` [K, E] bool at new starts; return obs [K, E, 2]."""
         self._position = torch.where(copies[..., None], self._starts(streams), self._position)
-        return self._position
+        return self._position.clone()
 
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply displacements [K, E, 2] to the running points."""
+        refuse_other_actions(self.spec, action, running.shape)
         config = self._config
         displacement = action / config.action_scale
         if config.clip:
             displacement = displacement.clamp(-config.max_step, config.max_step)
         before = self._position - self._goal
-        self._position = self._position + displacement * running[..., None]
+        moved = self._position + displacement
+        self._position = torch.where(running[..., None], moved, self._position)
         offset = self._position - self._goal
         distance = torch.linalg.vector_norm(offset, dim=-1)
         if config.goal_shape == "box":
@@ -201,7 +205,7 @@ class NavigationEnv:
             reached = distance <= config.goal_size
         never = torch.zeros_like(running)
         return Step(
-            obs=self._position,
+            obs=self._position.clone(),
             reward=self._reward(distance, before, reached),
             terminated=reached if config.ends else never,
             faulty=never,

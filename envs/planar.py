@@ -11,12 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from metarl.checks import COUNT, POSITIVE, check_fields
-from metarl.envs.locomotion import LocomotionConfig, show_task, velocities
+from metarl.envs.locomotion import LocomotionConfig, forwards, show_task, velocities, velocity_miss
 from metarl.envs.mujoco_env import Array, Body, Flags, Moved, MujocoEnv, Noise
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.random_dynamics import RandomDynamicsConfig, random_dynamics, scale_fields, varied
 from metarl.protocols import TaskDistribution
-from metarl.types import EnvSpec
 
 _BONUS = 1.0
 _CONTROL_COST = 1e-3
@@ -38,10 +37,6 @@ class PlanarBody(NamedTuple):
 class PlanarConfig(LocomotionConfig):
     """Time limit, action scale and length of a step."""
 
-    horizon: int = 200
-    """Steps of an episode."""
-    action_scale: float = 1.0
-    """The policy's action is divided by this before it is clipped to [-1, 1]."""
     substeps: int = 4
     """Simulator steps of 0.002 s in one step."""
 
@@ -79,15 +74,7 @@ def build_planar(
     body: PlanarBody,
 ) -> tuple[TaskDistribution, MujocoEnv]:
     """Build the distribution and the environment of a body, for either kind of task."""
-    spec = EnvSpec(
-        name,
-        observation_size=2 * (3 + body.num_joints) - 1,
-        action_size=body.num_joints,
-        discrete=False,
-        horizon=config.horizon,
-        score_is_total=False,
-        action_limit=config.action_scale,
-    )
+    spec = config.spec(name, 2 * (3 + body.num_joints) - 1, body.num_joints)
     simulated = Body(
         xml=load_asset(body.asset),
         substeps=config.substeps,
@@ -106,12 +93,6 @@ def build_planar(
     return random_dynamics(name, device, config, env.physics), env
 
 
-def forwards(physics: BatchPhysics) -> Array:
-    """Return how far the body has come, [N] in m."""
-    position: Array = physics.qpos[:, 0].copy()
-    return position
-
-
 def observe(physics: BatchPhysics) -> Sequence[Array]:
     """Return all positions but the way gone, and all velocities, clipped to [-10, 10]."""
     speeds = np.clip(physics.qvel, -_MAX_OBSERVED_SPEED, _MAX_OBSERVED_SPEED)
@@ -126,6 +107,5 @@ def forward_reward(moved: Moved) -> Array:
 
 def velocity_reward(moved: Moved) -> Array:
     """Return 1 - abs(v - velocity) - 0.001 * sum(a^2), [N]."""
-    miss = np.abs(moved.velocity - moved.parameter["velocity"])
-    reward: Array = _BONUS - miss - _CONTROL_COST * moved.effort
+    reward: Array = _BONUS - velocity_miss(moved) - _CONTROL_COST * moved.effort
     return reward

@@ -114,7 +114,7 @@ def random_dynamics(
         parameters,
         shifted=partial(draw, low=config.max_exponent, width=1.0),
     )
-    return listed(tasks, name, config)
+    return listed(tasks, name, config, device)
 
 
 def draw_multipliers(

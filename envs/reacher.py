@@ -42,12 +42,12 @@ import torch
 from torch import Tensor
 
 from metarl.checks import Allowed, check_fields
-from metarl.envs.locomotion import LocomotionConfig, goals
+from metarl.envs.locomotion import LocomotionConfig
 from metarl.envs.mujoco_env import Array, Body, Flags, Moved, MujocoEnv, Noise, Parameters
 from metarl.envs.mujoco_renderer import View
 from metarl.envs.physics import BatchPhysics, load_asset
+from metarl.envs.plane_goals import goals_around
 from metarl.envs.task_lists import EndlessTasks
-from metarl.types import EnvSpec
 
 _UPPER_ARM, _FOREARM = 0.1, 0.11
 _REACH = 0.21
@@ -61,8 +61,6 @@ class ReacherGoalConfig(LocomotionConfig):
 
     horizon: int = 50
     """Steps of an episode."""
-    action_scale: float = 1.0
-    """The policy's action is divided by this before it is clipped to [-1, 1]."""
     goal_radius: float = 0.2
     """Goals lie within this distance of the shoulder, in m."""
     sparse: bool = False
@@ -136,16 +134,8 @@ def build(
 ) -> tuple[EndlessTasks, MujocoEnv]:
     """Build the distribution and the environment."""
     beyond = _REACH - config.goal_radius
-    tasks = goals(name, device, config.goal_radius, True, beyond, _out_of_reach)
-    spec = EnvSpec(
-        name,
-        observation_size=8,
-        action_size=2,
-        discrete=False,
-        horizon=config.horizon,
-        score_is_total=False,
-        action_limit=config.action_scale,
-    )
+    tasks = goals_around(name, device, config.goal_radius, beyond=beyond, fault=_out_of_reach)
+    spec = config.spec(name, 8, 2)
     body = Body(
         xml=load_asset("reacher.xml"),
         substeps=2,

@@ -36,15 +36,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from metarl.checks import POSITIVE, check_fields
-from metarl.envs.locomotion import LocomotionConfig, show_task, velocities
+from metarl.envs.locomotion import LocomotionConfig, forwards, show_task, velocities, velocity_miss
 from metarl.envs.mujoco_env import Array, Body, Moved, MujocoEnv, Noise
 from metarl.envs.mujoco_renderer import View
 from metarl.envs.physics import BatchPhysics, load_asset
 from metarl.envs.task_lists import EndlessTasks
-from metarl.types import EnvSpec
 
 _SUBSTEPS = 4
 _NUM_ACTUATORS = 2
@@ -58,10 +55,6 @@ _ARROW = 5.0  # m for each m/s: velocities are small
 class SwimmerVelConfig(LocomotionConfig):
     """Swim at a given velocity."""
 
-    horizon: int = 200
-    """Steps of an episode."""
-    action_scale: float = 1.0
-    """The policy's action is divided by this before it is clipped to [-1, 1]."""
     max_velocity: float = 0.2
     """Velocities are drawn from 0 to this, in m/s."""
 
@@ -80,21 +73,15 @@ def swimmer() -> Body:
         substeps=_SUBSTEPS,
         noise=Noise(position=0.1, velocity=0.1, normal=False),
         observe=_observe,
-        measure=_forwards,
+        measure=forwards,
         reward=_reward,
         view=View(elevation=-35.0),
         markers=partial(show_task, scale=_ARROW),
     )
 
 
-def _forwards(physics: BatchPhysics) -> Array:
-    position: Array = physics.qpos[:, 0].copy()
-    return position
-
-
 def _reward(moved: Moved) -> Array:
-    miss: Array = np.abs(moved.velocity - moved.parameter["velocity"])
-    return -miss - _CONTROL_COST * moved.effort
+    return -velocity_miss(moved) - _CONTROL_COST * moved.effort
 
 
 def _observe(physics: BatchPhysics) -> Sequence[Array]:
@@ -106,13 +93,5 @@ def build(
 ) -> tuple[EndlessTasks, MujocoEnv]:
     """Build the distribution and the environment."""
     tasks = velocities(name, device, config.max_velocity, beyond=_SHIFT)
-    spec = EnvSpec(
-        name,
-        observation_size=_OBSERVATION_SIZE,
-        action_size=_NUM_ACTUATORS,
-        discrete=False,
-        horizon=config.horizon,
-        score_is_total=False,
-        action_limit=config.action_scale,
-    )
+    spec = config.spec(name, _OBSERVATION_SIZE, _NUM_ACTUATORS)
     return tasks, MujocoEnv(spec, swimmer(), tuple(tasks.parameters), device, threads)

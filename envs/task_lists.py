@@ -74,13 +74,17 @@ class FiniteTasks:
     ``task_id`` counts through both: training tasks first, test tasks after them.
     """
 
-    def __init__(self, source: TaskDistribution, name: str, config: TaskListConfig) -> None:
+    def __init__(
+        self, source: TaskDistribution, name: str, config: TaskListConfig, device: str
+    ) -> None:
         self.parameters = source.parameters
         self.held_out_lists = {**source.held_out_lists, "test": config.num_test_tasks}
         self._name, self._source = name, source
         self._num_train = config.num_train_tasks
         total = config.num_train_tasks + config.num_test_tasks
-        self._all = source.sample(total, HELD_OUT.at("list", name)).parameter
+        self._all = source.sample(
+            total, HELD_OUT.at("list", name)._replace(device=device)
+        ).parameter
 
     def sample(self, num_tasks: int, streams: Streams) -> Tasks:
         """Draw K tasks from the training list, with replacement."""
@@ -113,6 +117,7 @@ class EnumeratedTasks:
     def sample(self, num_tasks: int, streams: Streams) -> Tasks:
         """Draw K tasks."""
         uniform = streams.uniform(self._stream, num_tasks, ())
+        # Counted from the end, as the first runs under results/ were.
         return take(self._all, self._number - 1 - (uniform * self._number).long())
 
     def held_out(self, num_tasks: int, split: str = "test") -> Tasks:
@@ -121,9 +126,11 @@ class EnumeratedTasks:
         return take(self._all, torch.arange(num_tasks) % self._number)
 
 
-def listed(source: TaskDistribution, name: str, config: TaskListConfig) -> TaskDistribution:
+def listed(
+    source: TaskDistribution, name: str, config: TaskListConfig, device: str
+) -> TaskDistribution:
     """Return the source itself, or finite lists from it where the config asks for them."""
-    return FiniteTasks(source, name, config) if config.num_train_tasks else source
+    return FiniteTasks(source, name, config, device) if config.num_train_tasks else source
 
 
 def take(all_tasks: Mapping[str, Tensor], places: Tensor) -> Tasks:
