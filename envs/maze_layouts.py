@@ -141,8 +141,8 @@ def refuse_faulty_cells(owner: str, walls: Tensor, cells: Mapping[str, Tensor]) 
     wrong = ~good | (moves == 0) | moves.isinf()
     if wrong.any():
         task = int(wrong.nonzero()[0, 0])
-        fault = _fault_in_cells(walls[task], {name: cell[task] for name, cell in cells.items()})
-        raise InputError([f"{owner}: {fault.format(task=f'of task {task}')}"])
+        own = {name: cell[task] for name, cell in cells.items()}
+        raise InputError([f"{owner}: {_fault_in_cells(walls[task], own, f'of task {task}')}"])
 
 
 def fault_in_cell(cell: Tensor) -> str | None:
@@ -150,15 +150,15 @@ def fault_in_cell(cell: Tensor) -> str | None:
     return None if torch.equal(cell, cell.round()) else "whole numbers"
 
 
-def _fault_in_cells(walls: Tensor, cells: Mapping[str, Tensor]) -> str:
-    """Return what is wrong with a start and a goal in one layout; {task} says whose they are."""
+def _fault_in_cells(walls: Tensor, cells: Mapping[str, Tensor], whose: str) -> str:
+    """Return what is wrong with a start and a goal in one layout."""
     side = walls.shape[-1]
     came = {name: "({:g}, {:g})".format(*cell.tolist()) for name, cell in cells.items()}
     for name, cell in cells.items():
         if not torch.equal(cell, cell.round()) or not ((cell >= 0) & (cell < side)).all():
-            return f"{name} {{task}} must be a cell of its maze of side {side}, got {came[name]}"
+            return f"{name} {whose} must be a cell of its maze of side {side}, got {came[name]}"
         if walls[tuple(cell.long())] != 0:
-            return f"{name} {{task}} must be a free cell of its maze, {came[name]} is a wall"
+            return f"{name} {whose} must be a free cell of its maze, {came[name]} is a wall"
     if torch.equal(cells["start"], cells["goal"]):
-        return f"start and goal {{task}} must differ, both are {came['goal']}"
-    return f"goal {{task}} must be reachable from its start {came['start']}, got {came['goal']}"
+        return f"start and goal {whose} must differ, both are {came['goal']}"
+    return f"goal {whose} must be reachable from its start {came['start']}, got {came['goal']}"

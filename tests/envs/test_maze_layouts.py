@@ -343,6 +343,24 @@ def test_a_faulty_layout_among_sound_ones_is_named() -> None:
     refuse_faulty_layouts("Mazes", torch.stack((ROOM, ROOM)))
 
 
+def test_all_layouts_at_once_are_judged_as_one_by_one() -> None:
+    walls = torch.cat((carved(60, 7), ROOM.new_ones(20, 7, 7)))
+    draws = STREAMS.uniform("spoiled", len(walls), (2, 3))
+    cells = (7 * draws[:, 1, :2]).long()
+    for one, place, (kind, *_) in zip(walls, cells, draws[:, 0].tolist(), strict=True):
+        one[place[0], place[1]] = 0.0 if kind < 0.6 else 2.0 if kind < 0.7 else 1.0
+    sound = [fault_in_layout(one) is None for one in walls]
+    assert 10 < sum(sound) < 70
+    for one, fine in zip(walls, sound, strict=True):
+        if fine:
+            refuse_faulty_layouts("Mazes", one[None])
+        else:
+            with pytest.raises(InputError, match="walls of task 0 must be a maze"):
+                refuse_faulty_layouts("Mazes", one[None])
+    with pytest.raises(InputError, match=f"walls of task {sound.index(False)} must be"):
+        refuse_faulty_layouts("Mazes", walls)
+
+
 @pytest.mark.parametrize(
     ("start", "goal", "message"),
     [
