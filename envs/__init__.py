@@ -122,7 +122,7 @@ ENVS: Mapping[str, Family] = {
         trial=4,
     ),
     "metarl/GridMaze-v0": Family(
-        "unknown mazes with a hidden goal",
+        "mazes with a hidden goal, tested in unseen ones",
         grid_maze.GridMazeConfig,
         grid_maze.PRESETS,
         grid_maze.build,
@@ -212,14 +212,14 @@ ENVS: Mapping[str, Family] = {
         reacher.build,
     ),
     "metarl/PointMaze-v0": Family(
-        "a ball in unseen mazes with a hidden goal",
+        "a ball and a hidden goal, in generated mazes (tested in unseen ones) or fixed ones",
         point_maze.PointMazeConfig,
         point_maze.PRESETS,
         point_maze.build,
         shows="start",
     ),
     "metarl/AntMaze-v0": Family(
-        "an ant in unseen mazes with a hidden goal",
+        "an ant and a hidden goal, in generated mazes (tested in unseen ones) or fixed ones",
         ant_maze.AntMazeConfig,
         ant_maze.PRESETS,
         ant_maze.build,

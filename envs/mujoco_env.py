@@ -83,6 +83,8 @@ class Body(NamedTuple):
     """Returns [N]: who is at the goal, where there is one."""
     arrange: Callable[[Array, Array, Parameters], None] | None = None
     """Changes starts ``qpos`` [N, nq] and ``qvel`` [N, nv] in place, to suit the tasks."""
+    refuse: Callable[[Mapping[str, Tensor]], None] | None = None
+    """Raises InputError for tasks, by their parameters [K, ...], that cannot be."""
     vary: Callable[[BatchPhysics, Parameters], None] | None = None
     """Writes each copy's own model fields (``BatchPhysics.expand``) before its start."""
     outputs: Sequence[str] = ()
@@ -144,9 +146,11 @@ class MujocoEnv:
         """Start E episodes of each task; return obs [K, E, O].
 
         Raises:
-            ValueError: the tasks are those of another environment.
+            ValueError: the tasks are those of another environment, or cannot be.
         """
         refuse_other_tasks(self.spec, self._parameters, tasks)
+        if self.body.refuse is not None:
+            self.body.refuse(tasks.parameter)
         self._shape = (len(tasks.task_id), episodes)
         num_copies = self._shape[0] * episodes
         self._action = np.zeros((num_copies, self.spec.action_size))
