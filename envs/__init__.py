@@ -75,6 +75,8 @@ class Family(NamedTuple):
     """(name, config, device, threads) to the distribution and the environment."""
     ceilings: Mapping[str, Ceiling] = MappingProxyType({})
     """What can be reached, by the name of who reaches it, where it can be computed."""
+    trial: int = 10
+    """Episodes of a trial for which pages show what can be reached: of the paper, if it says."""
     shows: Shows = "rewards"
     """Where the task shows itself: in rewards alone; in the dynamics too; or at the first sight."""
 
@@ -117,13 +119,15 @@ ENVS: Mapping[str, Family] = {
             "Bayes-optimal": grid_navi_ceilings.bayes_optimal,
             "told the goal": grid_navi_ceilings.told_the_goal,
         },
+        trial=4,
     ),
     "metarl/GridMaze-v0": Family(
-        "unknown mazes with a hidden goal",
+        "mazes with a hidden goal, tested in unseen ones",
         grid_maze.GridMazeConfig,
         grid_maze.PRESETS,
         grid_maze.build,
         ceilings={"shortest path": grid_maze.shortest_path},
+        trial=2,
         shows="start",
     ),
     "metarl/HalfCheetahDir-v0": Family(
@@ -208,14 +212,14 @@ ENVS: Mapping[str, Family] = {
         reacher.build,
     ),
     "metarl/PointMaze-v0": Family(
-        "a ball in unseen mazes with a hidden goal",
+        "a ball and a hidden goal, in generated mazes (tested in unseen ones) or fixed ones",
         point_maze.PointMazeConfig,
         point_maze.PRESETS,
         point_maze.build,
         shows="start",
     ),
     "metarl/AntMaze-v0": Family(
-        "an ant in unseen mazes with a hidden goal",
+        "an ant and a hidden goal, in generated mazes (tested in unseen ones) or fixed ones",
         ant_maze.AntMazeConfig,
         ant_maze.PRESETS,
         ant_maze.build,

@@ -31,11 +31,28 @@ clipped action: ``bonus`` - ``control_cost`` * sum(a^2), plus
 - ``AntDir``: heading . v, in m/s
 - ``AntGoal``: -(abs(x - goal_x) + abs(y - goal_y)) after the step, in m
 
-Horizon. 100 or 200 steps of 5 substeps of 0.01 s. Terminates where the torso's height is outside
-[``lowest``, ``highest``], if ``can_fall``.
+Horizon. 100 or 200 steps (see the presets) of 5 substeps of 0.01 s. Terminates where the torso's
+height is outside [``lowest``, ``highest``], if ``can_fall``.
 
 Start. All 15 positions (the quaternion's entries too; it is normalised when used) U(-0.1, 0.1) and
 all 14 velocities 0.1 * N(0, 1), around the model's pose: upright at 0.75 m, with straight legs.
+
+Presets, with the entries of an observation, ``action_scale``, ``control_cost`` and the heights in m
+outside of which an episode ends:
+
+======================= ===================== ======= ===== ===== ===== ========= ========
+preset                  tasks                 entries steps scale cost  ``bonus`` height
+======================= ===================== ======= ===== ===== ===== ========= ========
+``maml-2017``           velocity, U[0, 3] m/s 29      200   1     0.005 1.05      0.2 to 1
+``promp-2019``          two headings          27      100   10    0.5   1         0 to 1
+``promp-2019-plane``    all headings          27      100   10    0.5   1         0 to 1
+``maml-2017``           two headings          29      200   1     0.005 0.05      0.2 to 1
+``pearl-2019``          all headings          27      200   1     0.5   1         0.2 to 1
+``pearl-2019-fwd-back`` two headings          27      200   1     0.5   1         0.2 to 1
+``promp-2019``          goal, disc of 3 m     29      100   10    0.1   0         any
+``maml-2017``           goal, square of 3 m   29      200   1     0.005 4.05      0.2 to 1
+``pearl-2019``          goal, disc of 3 m     29      200   1     0.1   0         any
+======================= ===================== ======= ===== ===== ===== ========= ========
 
 Source. Finn et al. 2017 (``maml-2017``), Rothfuss et al. 2019 (``promp-2019``; headings of the
 whole plane in ``promp-2019-plane``) and Rakelly et al. 2019 (``pearl-2019``,

@@ -8,15 +8,24 @@ the middle of the maze is the origin. A cell is 4 m wide, its walls 2 m high. Wi
 name      shape          how it is drawn
 ========= ============== ======================================================================
 ``walls`` [side, side]   1 wall, 0 free: a perfect maze by randomised depth-first search, then
-                         ``open_share`` of the walls left between two rooms are taken out
+                         ``open_share`` of the walls left between two rooms are taken out; of its
+                         part (below)
 ``start`` [2]            uniform over the free cells that are at least (side - 1) / 2 moves away
                          from the goal's
 ``goal``  [2]            uniform over the free cells, plus U(-0.25, 0.25) of a cell each way
 ========= ============== ======================================================================
 
-In a ``layout``, walls and start are those of all tasks, and the task is ``goal`` alone, in one of
-the other free cells. The goal is never observed and shows in the reward alone; walls are felt by
-running into them. A task is refused where no way leads from its start to its goal.
+Every layout is of one of two parts, by a hash of its walls: training draws from the one and
+``test`` from the other, so that none of its layouts is ever met in training. Depth-first search
+makes few perfect mazes of small sides, 4 of side 5, 88 of side 7 and 3820 of side 9, and each part
+has half of them: in training as in the list, layouts come back with other starts and goals. A hall
+with all walls between rooms taken out (``open_share`` 1) is one layout, and in both parts.
+
+In a ``layout``, walls and start are those of all tasks, in training and in ``test``; ``side`` and
+``open_share`` may not be set. The task is ``goal`` alone, in one of the other free cells.
+
+The goal is never observed and shows in the reward alone; walls are felt by running into them. A
+task is refused where no way leads from its start to its goal.
 
 Observation (29 entries):
 
@@ -70,7 +79,8 @@ class AntMazeConfig(MazeConfig):
     horizon: int = 500
     """Steps of an episode."""
     side: int = 7
-    """Cells along a side of the tasks' own mazes, their outer walls included; odd."""
+    """Cells along a side of the tasks' own mazes, their outer walls included; odd. Not to be set
+    with a layout."""
 
 
 PRESETS: Mapping[str, AntMazeConfig] = {

@@ -222,11 +222,13 @@ BERNOULLI_CEILINGS: Mapping[str, _Ceiling] = {
     "Gittins": _of_trials(gittins, "bernoulli"),
     "Thompson sampling": _of_trials(thompson_sampling, "bernoulli"),
     "UCB1": _of_trials(ucb1, "bernoulli"),
+    "random": _of_trials(random_arm, "bernoulli"),
 }
 GAUSSIAN_CEILINGS: Mapping[str, _Ceiling] = {
     "best arm": _of_trials(best_arm, "gaussian"),
     "Thompson sampling": _of_trials(thompson_sampling, "gaussian"),
     "UCB": _of_trials(ucb1, "gaussian"),
+    "random": _of_trials(random_arm, "gaussian"),
 }
 
 

@@ -17,9 +17,15 @@ Colour: TypeAlias = tuple[int, int, int]
 PAPER: Colour = (255, 255, 255)
 LINES: Colour = (200, 204, 210)
 WALL: Colour = (70, 76, 86)
-GOAL: Colour = (46, 160, 67)
+GOAL: Colour = (217, 51, 51)
 START: Colour = (150, 156, 166)
 AGENT: Colour = (31, 111, 235)
+
+
+def shares(colour: Colour) -> tuple[float, float, float]:
+    """Return a colour's parts from 0 to 1."""
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
 
 
 def canvas(height: int, width: int, colour: Colour = PAPER) -> Raster:

@@ -1,4 +1,4 @@
-"""Grid mazes: find a hidden goal in a maze that nobody has seen before, then find it again.
+"""Grid mazes: find a hidden goal in an unknown maze, then find it again.
 
 Task. Cells are (row, column) from the top left; a maze is drawn afresh for every task.
 
@@ -6,13 +6,23 @@ Task. Cells are (row, column) from the top left; a maze is drawn afresh for ever
 name      shape          how it is drawn
 ========= ============== ======================================================================
 ``walls`` [side, side]   1 wall, 0 free: a perfect maze by randomised depth-first search, then
-                         ``open_share`` of the walls left between two rooms are taken out
+                         ``open_share`` of the walls left between two rooms are taken out; of its
+                         part (below)
 ``goal``  [2]            uniform over the free cells
 ``start`` [2]            uniform over the free cells that are at least (side - 1) / 2 moves away
                          from the goal; there always is one
 ========= ============== ======================================================================
 
-``shifted`` are mazes of a side 4 larger, with the same horizon.
+Every layout is of one of two parts, by a hash of its walls: training draws from the one and
+``test`` from the other, so that none of its layouts is ever met in training. Depth-first search
+makes few perfect mazes of small sides, 4 of side 5, 88 of side 7 and 3820 of side 9, and each part
+has half of them: in training as in the list, layouts come back with other starts and goals. A hall
+with all walls between rooms taken out (``open_share`` 1) is one layout, and in both parts.
+
+``shifted`` are mazes of a side 4 larger, with the same horizon. They need no part, as training has
+none of that side; they are of the one of ``test``, for those who train on that side too.
+
+A task is refused where no way of one move at least leads from its start to its goal.
 
 Observation. As the config asks; its size does not depend on the maze's side.
 
@@ -54,17 +64,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.checks import COUNT, NON_NEGATIVE, UNIT, Allowed, InputError, check_fields
+from metarl.checks import COUNT, NON_NEGATIVE, UNIT, Allowed, check_fields
 from metarl.envs import drawing
+from metarl.envs.maze_drawing import draw_mazes
 from metarl.envs.maze_layouts import (
     MAX_SIDE,
     SIDE,
     distances,
-    draw_cells,
-    draw_layouts,
+    fault_in_cell,
     fault_in_layout,
     flat_cells,
+    refuse_faulty_cells,
+    refuse_faulty_layouts,
 )
+from metarl.envs.refusals import refuse_other_actions, refuse_other_tasks
 from metarl.envs.task_lists import EndlessTasks
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Parameter, Step, Tasks
@@ -132,12 +145,13 @@ class GridMazeEnv:
         """Put E walkers at the start of each maze; return obs [K, E, O].
 
         Raises:
-            InputError: the start or the goal of a task is not a free cell of its maze.
+            InputError: the walls, the start or the goal of a task cannot be; the task is named.
         """
+        refuse_other_tasks(self.spec, ("walls", "start", "goal"), tasks)
         parameter = {name: leaf.to(self._device) for name, leaf in tasks.parameter.items()}
         walls, start, goal = (parameter[name] for name in ("walls", "start", "goal"))
-        for name in ("start", "goal"):
-            _check_free(walls, parameter[name], name)
+        refuse_faulty_layouts(self.spec.name, walls)
+        refuse_faulty_cells(self.spec.name, walls, {"start": start, "goal": goal})
         num_tasks, self._side = walls.shape[:2]
         width = self._side + 2 * _BORDER
         padded = torch.nn.functional.pad(walls, [_BORDER] * 4, value=1.0)
@@ -159,6 +173,7 @@ class GridMazeEnv:
 
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Move the running walkers by actions [K, E]."""
+        refuse_other_actions(self.spec, action, running.shape)
         target = self._at + self._moves[action]
         self._at = torch.where(self._free.take(target) & running, target, self._at)
         there = self._at == self._goal
@@ -202,16 +217,6 @@ class GridMazeEnv:
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
-def draw_mazes(num_tasks: int, streams: Streams, side: int, open_share: float) -> dict[str, Tensor]:
-    """Draw K mazes with a goal and a start that is not near it."""
-    walls = draw_layouts(num_tasks, streams, side, open_share)
-    free = walls == 0
-    goal = draw_cells(free, streams.uniform("goal", num_tasks, ()))
-    far = free & (distances(walls, goal) >= (side - 1) // 2)
-    start = draw_cells(far, streams.uniform("start", num_tasks, ()))
-    return {"walls": walls, "start": start, "goal": goal}
-
-
 def shortest_path(config: GridMazeConfig, tasks: Tasks, episodes: int, _streams: Streams) -> Tensor:
     """Return what one who knows the maze gets in each episode, [K, episodes].
 
@@ -235,16 +240,17 @@ def build(
     shape, values = (None, None), (0.0, 1.0)
     about = {
         "walls": Parameter("1 wall, 0 free", "", shape, 0.0, 1.0, values, fault_in_layout),
-        "start": Parameter("row, column of the start", "", (2,), 1.0, last, fault=_not_whole),
-        "goal": Parameter("row, column of the goal", "", (2,), 1.0, last, fault=_not_whole),
+        "start": Parameter("row, column of the start", "", (2,), 1.0, last, fault=fault_in_cell),
+        "goal": Parameter("row, column of the goal", "", (2,), 1.0, last, fault=fault_in_cell),
     }
     draw = partial(draw_mazes, open_share=config.open_share)
     mazes = EndlessTasks(
         name,
-        partial(draw, side=config.side),
+        partial(draw, side=config.side, part="train"),
         device,
         about,
-        shifted=partial(draw, side=config.side + _LARGER),
+        test=partial(draw, side=config.side, part="test"),
+        shifted=partial(draw, side=config.side + _LARGER, part="test"),
     )
     return mazes, GridMazeEnv(spec, config, device)
 
@@ -264,19 +270,3 @@ def _offsets(cells: tuple[tuple[int, int], ...], width: int) -> Tensor:
 def _fill(image: drawing.Raster, row: int, column: int, colour: drawing.Colour) -> None:
     top, left = row * _PIXELS, column * _PIXELS
     drawing.box(image, top, left, top + _PIXELS, left + _PIXELS, colour)
-
-
-def _not_whole(cell: Tensor) -> str | None:
-    return None if torch.equal(cell, cell.round()) else "whole numbers"
-
-
-def _check_free(walls: Tensor, cells: Tensor, name: str) -> None:
-    """Refuse tasks whose start or goal is not a free cell of the maze."""
-    side = walls.shape[-1]
-    inside = ((cells >= 0) & (cells < side) & (cells == cells.round())).all(-1)
-    place = flat_cells(cells, side).clamp(0, side**2 - 1)
-    bad = ~inside | (walls.flatten(1).gather(1, place[:, None])[:, 0] != 0)
-    if bad.any():
-        task = int(bad.nonzero()[0, 0])
-        cell = ", ".join(f"{number:g}" for number in cells[task].tolist())
-        raise InputError([f"{name} of task {task} must be a free cell of its maze, got ({cell})"])

@@ -19,7 +19,7 @@ Horizon. 15 steps. Never terminates: it pays to stay on the goal.
 Start. Cell (0, 0).
 
 Source. Zintgraf et al. 2020 (``varibad-2020``), whose trials have 4 episodes of each task. What can
-be reached in a trial is known exactly: ``grid_navi_ceilings``.
+be reached in a trial is known exactly: see ``metarl.envs.grid_navi_ceilings``.
 """
 
 from collections.abc import Mapping
@@ -31,6 +31,7 @@ from torch import Tensor
 from metarl.checks import COUNT, Allowed, check_fields
 from metarl.envs import drawing
 from metarl.envs.drawing import Raster
+from metarl.envs.refusals import refuse_other_actions, refuse_other_tasks
 from metarl.envs.task_lists import EnumeratedTasks
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Parameter, Step, Tasks
@@ -73,6 +74,7 @@ class GridNaviEnv:
 
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
         """Put E walkers per task into cell (0, 0); return obs [K, E, 2]."""
+        refuse_other_tasks(self.spec, ("goal",), tasks)
         self._goal = tasks.parameter["goal"].to(self._device)[:, None]
         self._cell = torch.zeros(len(tasks.task_id), episodes, 2, device=self._device)
         return self._cell.clone()
@@ -84,6 +86,7 @@ class GridNaviEnv:
 
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply actions [K, E] to the running walkers."""
+        refuse_other_actions(self.spec, action, running.shape)
         moved = (self._cell + self._moves[action]).clamp(0.0, self._side - 1.0)
         self._cell = torch.where(running[..., None], moved, self._cell)
         there = (self._cell == self._goal).all(-1)

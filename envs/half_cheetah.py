@@ -6,17 +6,17 @@ hidden: it shows in the reward alone.
 
 Observation, in order (17 entries; 20 with ``observe_torso``):
 
-====== ============================================================ ===========
-index  what                                                         unit
-====== ============================================================ ===========
-0      height of the torso above its 0.7 m in the model             m
-1      pitch of the torso                                           rad
-2-7    joint angles: back thigh, shin, foot; front thigh, shin, foot rad
-8-9    velocity of the torso, forwards and upwards                  m/s
-10     pitch rate                                                   rad/s
-11-16  joint velocities, in the order of the angles                 rad/s
-17-19  position of the torso: x, y (always 0), z                    m
-====== ============================================================ ===========
+===== ============================================================= =====
+index what                                                          unit
+===== ============================================================= =====
+0     height of the torso above its 0.7 m in the model              m
+1     pitch of the torso                                            rad
+2-7   joint angles: back thigh, shin, foot; front thigh, shin, foot rad
+8-9   velocity of the torso, forwards and upwards                   m/s
+10    pitch rate                                                    rad/s
+11-16 joint velocities, in the order of the angles                  rad/s
+17-19 position of the torso: x, y (always 0), z                     m
+===== ============================================================= =====
 
 Action. Six numbers; divided by ``action_scale`` and clipped to [-1, 1] they are the motors' torques
 as shares of 120, 90, 60 (back thigh, shin, foot), 120, 60 and 30 N m (front).
@@ -24,16 +24,30 @@ as shares of 120, 90, 60 (back thigh, shin, foot), 120, 60 and 30 N m (front).
 Reward per step, with v = (x after - x before) / 0.05 s and a the clipped action: direction * v, or
 -abs(v - velocity); minus 0.05 * sum(a^2). Unit m/s.
 
-Horizon. 100 or 200 steps of 5 substeps of 0.01 s. Never terminates.
+Horizon. 100 or 200 steps (see the presets) of 5 substeps of 0.01 s. Never terminates.
 
 Start. All nine positions (torso x, z and pitch, and the six joint angles) U(-0.1, 0.1) in m or rad,
 their velocities 0.1 * N(0, 1), around the model's zero pose.
 
-Source. Finn et al. 2017 (``maml-2017``), Rothfuss et al. 2019 (``promp-2019``) and Rakelly et al.
-2019 (``pearl-2019``). ``promp-2019`` draws velocities from U[0, 3] where the paper's text says
-U[0, 2]; its code is followed. ``pearl-2019`` has 100 training tasks and 30 held-out ones. The code
-of 2017 ran on another simulator binding, with a smaller start noise and the velocity and position
-of the torso's centre of mass; all presets here share the start and the velocity above. Body:
+Presets:
+
+================ ========= ================ ===== ================ =================
+preset           task      ``max_velocity`` steps ``action_scale`` ``observe_torso``
+================ ========= ================ ===== ================ =================
+``promp-2019``   direction none             100   10               no
+``maml-2017``    direction none             200   1                yes
+``promp-2019``   velocity  3                100   10               no
+``maml-2017``    velocity  2                200   1                yes
+``pearl-2019``   velocity  3                200   1                yes
+``varibad-2020`` velocity  3                200   1                yes
+================ ========= ================ ===== ================ =================
+
+Source. Finn et al. 2017 (``maml-2017``), Rothfuss et al. 2019 (``promp-2019``), Rakelly et al. 2019
+(``pearl-2019``) and Zintgraf et al. 2020 (``varibad-2020``: as ``pearl-2019``, but tasks are drawn
+afresh). ``promp-2019`` draws velocities from U[0, 3] where the paper's text says U[0, 2]; its code
+is followed. ``pearl-2019`` has 100 training tasks and 30 held-out ones. The code of 2017 ran on
+another simulator binding, with a smaller start noise and the velocity and position of the torso's
+centre of mass; all presets here share the start and the velocity above. Body:
 ``assets/half_cheetah.xml``, the dynamics of Gymnasium's HalfCheetah-v5.
 """
 

@@ -116,11 +116,11 @@ def two_headings(name: str, device: str) -> EnumeratedTasks:
     return EnumeratedTasks(name, both, {"heading": about})
 
 
-def show_task(place: Array, parameter: Parameters) -> Sequence[Marker]:
+def show_task(place: Array, parameter: Parameters, scale: float = 0.5) -> Sequence[Marker]:
     """Mark what one copy is paid for, by the names of its task's parameters.
 
     ``goal`` [2] is a sphere at its x and y; ``heading`` and ``direction`` are arrows of 1 m above
-    the body, ``velocity`` one of half a metre for each m/s.
+    the body, ``velocity`` one of ``scale`` m for each m/s.
     """
     if "goal" in parameter:
         return [Marker(np.array([*parameter["goal"], place[2]]), size=0.15)]
@@ -129,7 +129,7 @@ def show_task(place: Array, parameter: Parameters) -> Sequence[Marker]:
     elif "direction" in parameter:
         tip = np.array([float(parameter["direction"]), 0.0, 0.0])
     elif "velocity" in parameter:
-        tip = np.array([0.5 * float(parameter["velocity"]), 0.0, 0.0])
+        tip = np.array([scale * float(parameter["velocity"]), 0.0, 0.0])
     else:
         return ()
     return [Marker(place + _ABOVE, arrow=tip, size=0.03)]

@@ -1,27 +1,27 @@
-"""Maze layouts as tensors: thousands drawn at once, distances in them, and what is wrong with one.
+"""Maze layouts as tensors: distances in them, what is wrong with one, and which part it is of.
 
 A layout is [side, side] float32, 1 for a wall and 0 for a free cell, indexed (row, column) from the
-top left. ``side`` is odd and the outer ring is wall. In a drawn maze the cells with two odd
-coordinates are rooms, which are free; those with two even ones are wall; those between two rooms
-are what a maze is made of. A perfect maze is a tree: exactly one way leads from any free cell to
-any other.
+top left. ``side`` is odd and the outer ring is wall. ``maze_drawing`` draws them.
+
+Every layout is of one of two parts, about half of them of each, by a hash of its walls: training
+draws from one and test lists from the other, so that a maze of a test list is new to who meets it
+there. Other seeds alone would not do that: small sides have few mazes.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from metarl.checks import Allowed, InputError
-from metarl.seeding import Streams
+from metarl.seeding import philox
 
 MIN_SIDE = 5
 MAX_SIDE = 25
 
-# Up, right, down, left; direction d is bit d of a set of directions.
-_NUM_DIRECTIONS = 4
-_STAY = 4
-_NUM_CHOICES = 12  # divisible by 1, 2, 3 and 4: a fair choice among so many directions
+# With this key both parts have half of the perfect mazes of side 5, 7 and 9: 2, 44 and 1910 each.
+_PARTS = (0x6D617A65, 33)
 
 
 SIDE = Allowed(
@@ -30,26 +30,19 @@ SIDE = Allowed(
 """What a config allows as the side of its mazes."""
 
 
-def draw_layouts(num_tasks: int, streams: Streams, side: int, open_share: float) -> Tensor:
-    """Draw K mazes [K, side, side] by randomised depth-first search, all carved in lockstep.
+def in_test_part(walls: Tensor) -> Tensor:
+    """Return whether layouts [..., side, side] are of the test part, and not of training's: [...].
 
-    Args:
-        num_tasks: K.
-        streams: whose purposes "maze" and "openings" are used; task k depends on its slot alone.
-        side: odd, at least 5.
-        open_share: share of the walls left between two rooms that is then taken out, from 0 for
-            perfect mazes to 1 for a hall with pillars.
-
-    Raises:
-        InputError: ``side`` is even or below 5, or ``open_share`` is not from 0 to 1.
+    A bit of a hash of the walls: the sum of a random number of 32 bits for each wall, hashed again.
     """
-    if side < MIN_SIDE or side % 2 == 0:
-        raise InputError([f"side of a maze must be odd and at least {MIN_SIDE}, got {side!r}"])
-    if not 0.0 <= open_share <= 1.0:
-        raise InputError([f"open_share must be a number from 0 to 1, got {open_share!r}"])
-    walls = _carve(num_tasks, streams, side)
-    num_openings = math.floor(open_share * ((side - 1) // 2 - 1) ** 2 + 0.5)
-    return _open(walls, streams, num_openings) if num_openings else walls
+    cell = torch.arange(walls.shape[-1], device=walls.device)
+    row, column = torch.meshgrid(cell, cell, indexing="ij")
+    nothing = torch.zeros_like(row)
+    word = philox((row, column, nothing, nothing), _PARTS)[..., 0]
+    total = (walls.long() * word).sum((-2, -1))
+    nothing = torch.zeros_like(total)
+    low, high = total & (2**32 - 1), total >> 32
+    return philox((low, high, nothing, nothing + 1), _PARTS)[..., 0] % 2 == 1
 
 
 def distances(walls: Tensor, goal: Tensor) -> Tensor:
@@ -83,23 +76,6 @@ def flat_cells(cells: Tensor, side: int) -> Tensor:
     return cells[..., 0] * side + cells[..., 1]
 
 
-def draw_cells(candidates: Tensor, uniform: Tensor) -> Tensor:
-    """Pick one of the cells of each maze that are candidates, all equally likely.
-
-    Args:
-        candidates: [K, side, side] bool, at least one per maze.
-        uniform: [K], from U[0, 1).
-
-    Returns:
-        [K, 2] float32, (row, column).
-    """
-    counts = candidates.flatten(1).cumsum(1)
-    rank = (uniform * counts[:, -1]).long()
-    place = torch.searchsorted(counts, rank[:, None] + 1)[:, 0]
-    side = candidates.shape[-1]
-    return torch.stack((place // side, place % side), -1).float()
-
-
 def fault_in_layout(walls: Tensor) -> str | None:
     """Return what is allowed, where one layout breaks it, else None: the rule of a ``Parameter``.
 
@@ -123,77 +99,66 @@ def fault_in_layout(walls: Tensor) -> str | None:
     return None
 
 
-def fault_in_cells(walls: Tensor, start: Tensor, goal: Tensor) -> str | None:
-    """Return what is wrong with start [2] and goal [2] in one sound layout [side, side], or None.
+def refuse_faulty_layouts(owner: str, walls: Tensor) -> None:
+    """Check the layouts of K tasks, [K, side, side], all at once.
 
-    Both must be whole cells inside the maze, free, not the same, with a way between them.
+    Raises:
+        InputError: one breaks the rule of ``fault_in_layout``; ``owner`` and its task are named.
+    """
+    if walls.ndim != 3 or walls.shape[1] != walls.shape[2]:
+        wrong = torch.ones(1, dtype=torch.bool)
+    else:
+        side = walls.shape[-1]
+        inside = walls[:, 1:-1, 1:-1]
+        num_free = (inside == 0).flatten(1).sum(1)
+        wrong = ((walls != 0) & (walls != 1)).flatten(1).any(1) | (num_free < 2)
+        wrong |= (walls == 0).flatten(1).sum(1) != num_free
+        wrong |= torch.full_like(wrong, side < MIN_SIDE or side % 2 == 0)
+    if wrong.any():
+        task = int(wrong.nonzero()[0, 0])
+        raise InputError([f"{owner}: walls of task {task} must be {fault_in_layout(walls[task])}"])
+
+
+def refuse_faulty_cells(owner: str, walls: Tensor, cells: Mapping[str, Tensor]) -> None:
+    """Check where K tasks start and end, all at once.
+
+    Args:
+        owner: whose tasks these are, for the message.
+        walls: [K, side, side], sound layouts.
+        cells: "start" and "goal", [K, 2] (row, column).
+
+    Raises:
+        InputError: a cell is not whole, not in the maze or a wall; or no way of at least one move
+            leads from the start to the goal. ``owner``, the task and what came are named.
     """
     side = walls.shape[-1]
-    for name, cell in (("start", start), ("goal", goal)):
-        row, column = (float(x) for x in cell)
-        if not (row.is_integer() and column.is_integer()):
-            return f"{name} must be a whole cell (row, column), got ({row:g}, {column:g})"
-        if not (0 <= row < side and 0 <= column < side):
-            return f"{name} must lie in the maze of side {side}, got ({row:g}, {column:g})"
-        if walls[int(row), int(column)] != 0:
-            return f"{name} must be a free cell, ({row:g}, {column:g}) is a wall"
-    if torch.equal(start, goal):
-        return f"start and goal must differ, both are ({float(goal[0]):g}, {float(goal[1]):g})"
-    moves = distances(walls[None], goal[None])[0]
-    if not math.isfinite(float(moves[int(start[0]), int(start[1])])):
-        return "goal must be reachable from start, no way leads there"
-    return None
+    good = torch.ones(len(walls), dtype=torch.bool, device=walls.device)
+    for cell in cells.values():
+        good &= ((cell >= 0) & (cell < side) & (cell == cell.round())).all(1)
+    # Cells that are none are out of the search, which takes the others as they come.
+    start, goal = (torch.where(good[:, None], cells[name], 0.0) for name in ("start", "goal"))
+    moves = distances(walls, goal).flatten(1).gather(1, flat_cells(start, side)[:, None])[:, 0]
+    wrong = ~good | (moves == 0) | moves.isinf()
+    if wrong.any():
+        task = int(wrong.nonzero()[0, 0])
+        own = {name: cell[task] for name, cell in cells.items()}
+        raise InputError([f"{owner}: {_fault_in_cells(walls[task], own, f'of task {task}')}"])
 
 
-def _carve(num_tasks: int, streams: Streams, side: int) -> Tensor:
-    """Carve K perfect mazes: one step of every search per iteration, forwards or back."""
-    rooms, width = (side - 1) // 2, side + 2
-    num_rooms = rooms * rooms
-    noise = streams.uniform("maze", num_tasks, (2 * num_rooms - 1,))
-    choice = (noise * _NUM_CHOICES).long()
-    delta, bits, pick = (table.to(noise.device) for table in _tables(width))
-    # A ring of 0 around the outer wall: beyond it there is nothing left to be carved.
-    walls = torch.ones(num_tasks, side, side, dtype=torch.uint8, device=noise.device)
-    walls = torch.nn.functional.pad(walls, (1, 1, 1, 1)).flatten(1)
-    first = (noise[:, :1] * num_rooms).long()
-    here = (first // rooms * 2 + 2) * width + first % rooms * 2 + 2
-    walls.scatter_(1, here, 0)
-    came_from = torch.zeros(num_tasks, width * width, dtype=torch.int64, device=noise.device)
-    came_from.scatter_(1, here, here)
-    # Each room but the first is entered once, and left backwards at most once.
-    for time in range(1, 2 * num_rooms - 1):
-        uncarved = walls.gather(1, here + 2 * delta[:_NUM_DIRECTIONS])
-        direction = pick[(uncarved * bits).sum(1), choice[:, time]][:, None]
-        step = delta[direction]
-        there = here + 2 * step
-        walls.scatter_(1, torch.cat((here + step, there), 1), 0)
-        # A search that has nowhere to go stays (there is here), and goes back instead.
-        back = came_from.gather(1, here)
-        came_from.scatter_(1, there, here)
-        here = torch.where(direction == _STAY, back, there)
-    return walls.reshape(num_tasks, width, width)[:, 1:-1, 1:-1].float()
+def fault_in_cell(cell: Tensor) -> str | None:
+    """Return what is allowed, where a cell [2] is not whole, else None: a ``Parameter``'s rule."""
+    return None if torch.equal(cell, cell.round()) else "whole numbers"
 
 
-def _tables(width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the offsets of directions, their bits, and the direction by [set, choice]."""
-    delta = torch.tensor([-width, 1, width, -1, 0])
-    bits = torch.tensor([1 << d for d in range(_NUM_DIRECTIONS)])
-    pick = torch.full((1 << _NUM_DIRECTIONS, _NUM_CHOICES), _STAY)
-    for subset in range(1, 1 << _NUM_DIRECTIONS):
-        members = [d for d in range(_NUM_DIRECTIONS) if subset >> d & 1]
-        for choice in range(_NUM_CHOICES):
-            pick[subset, choice] = members[choice % len(members)]
-    return delta, bits, pick
-
-
-def _open(walls: Tensor, streams: Streams, num_openings: int) -> Tensor:
-    """Take ``num_openings`` of the walls between two rooms out of each perfect maze."""
-    num_tasks, side = walls.shape[:2]
-    row, column = torch.meshgrid(*[torch.arange(1, side - 1)] * 2, indexing="ij")
-    place = (row * side + column)[(row + column) % 2 == 1].to(walls.device)
-    flat = walls.flatten(1)
-    noise = streams.uniform("openings", num_tasks, (len(place),))
-    # What is open already comes last; the sort is stable, so that equal noise is no accident.
-    order = torch.where(flat[:, place] == 1, noise, 2.0).argsort(dim=1, stable=True)
-    flat = flat.scatter(1, place[order[:, :num_openings]], 0.0)
-    return flat.reshape(num_tasks, side, side)
+def _fault_in_cells(walls: Tensor, cells: Mapping[str, Tensor], whose: str) -> str:
+    """Return what is wrong with a start and a goal in one layout."""
+    side = walls.shape[-1]
+    came = {name: "({:g}, {:g})".format(*cell.tolist()) for name, cell in cells.items()}
+    for name, cell in cells.items():
+        if not torch.equal(cell, cell.round()) or not ((cell >= 0) & (cell < side)).all():
+            return f"{name} {whose} must be a cell of its maze of side {side}, got {came[name]}"
+        if walls[tuple(cell.long())] != 0:
+            return f"{name} {whose} must be a free cell of its maze, {came[name]} is a wall"
+    if torch.equal(cells["start"], cells["goal"]):
+        return f"start and goal {whose} must differ, both are {came['goal']}"
+    return f"goal {whose} must be reachable from its start {came['start']}, got {came['goal']}"

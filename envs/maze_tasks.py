@@ -17,14 +17,14 @@ from torch import Tensor
 
 from metarl.checks import UNIT, InputError, check_fields
 from metarl.envs.locomotion import LocomotionConfig
+from metarl.envs.maze_drawing import Part, draw_cells, draw_mazes
 from metarl.envs.maze_layouts import (
     SIDE,
     distances,
-    draw_cells,
-    draw_layouts,
-    fault_in_cells,
+    fault_in_cell,
     fault_in_layout,
-    flat_cells,
+    refuse_faulty_cells,
+    refuse_faulty_layouts,
 )
 from metarl.envs.task_lists import EndlessTasks
 from metarl.seeding import Streams
@@ -37,7 +37,8 @@ LARGE = (
     "110101010111/100100010001/111111111111"
 )
 
-_NOISE = 0.25
+OFF_CENTRE = 0.25
+"""How far off the middle of their cells goals and starts are, at most: a share of a cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +51,26 @@ class MazeConfig(LocomotionConfig):
     """The maze of all tasks, row by row: 1 wall, 0 free, s the start, / between rows. Without one,
     each task is a maze of its own."""
     side: int = 9
-    """Cells along a side of the tasks' own mazes, their outer walls included; odd."""
+    """Cells along a side of the tasks' own mazes, their outer walls included; odd. Not to be set
+    with a layout."""
     open_share: float = 0.0
-    """Share of the walls between two rooms of a perfect maze that is taken out."""
+    """Share of the walls between two rooms of a perfect maze that is taken out. Not to be set with
+    a layout."""
     sparse: bool = False
     """Whether only being at the goal is paid, and not being near it."""
 
     def __post_init__(self) -> None:
         LocomotionConfig.__post_init__(self)
+        owner, usual = type(self).__name__, (type(self).side, type(self).open_share)
         fault = fault_in_text(self.layout) if self.layout else None
         check_fields(
             self,
             {"side": SIDE, "open_share": UNIT},
-            f"{type(self).__name__}.layout must be {fault}" if fault else None,
+            f"{owner}.layout must be {fault}" if fault else None,
+            f"{owner}.side and open_share are those of mazes of the tasks' own: with a layout they"
+            f" must stay {usual[0]} and {usual[1]:g}, got {self.side!r} and {self.open_share!r}"
+            if self.layout and (self.side, self.open_share) != usual
+            else None,
         )
 
 
@@ -121,44 +129,25 @@ def fault_in_text(text: str) -> str | None:
     return None
 
 
-def refuse_faulty(parameter: Mapping[str, NDArray[np.float64]], maze: Maze) -> None:
-    """Check tasks by their parameters [N, ...]; those that follow on an equal one are free.
+def refuse_faulty(parameter: Mapping[str, Tensor], owner: str, maze: Maze) -> None:
+    """Check tasks by their parameters [K, ...].
 
     Raises:
-        InputError: the walls, the start or the goal of a task cannot be; the message says which.
+        InputError: the walls, the start or the goal of a task cannot be; ``owner``, the task and
+            what came are named.
     """
-    rows = np.concatenate([leaf.reshape(len(leaf), -1) for leaf in parameter.values()], axis=1)
-    new = np.concatenate(([True], (rows[1:] != rows[:-1]).any(1)))
-    leaves = {name: torch.from_numpy(leaf[new]) for name, leaf in parameter.items()}
-    goal = leaves["goal"].round()
+    goal = parameter["goal"].round()
     if maze.layout is None:
-        walls, start = leaves["walls"], leaves["start"]
+        walls, start = parameter["walls"], parameter["start"]
         if walls.shape[1:] != maze.shape:
             sizes = [" x ".join(map(str, shape)) for shape in (maze.shape, walls.shape[1:])]
-            raise InputError([f"walls must be {sizes[0]}, the config's side, got {sizes[1]}"])
+            text = f"walls must be {sizes[0]}, as the config's side says, got {sizes[1]}"
+            raise InputError([f"{owner}: {text}"])
+        refuse_faulty_layouts(owner, walls)
     else:
-        walls = _square(maze.layout).expand(len(goal), -1, -1)
-        start = torch.tensor(maze.start).expand(len(goal), 2)
-    wrong = ~_can_go(walls, start, goal)
-    if wrong.any():
-        task = int(wrong.nonzero()[0, 0])
-        fault = fault_in_layout(walls[task]) if maze.layout is None else None
-        fault = f"walls must be {fault}" if fault else None
-        raise InputError([fault or str(fault_in_cells(walls[task], start[task], goal[task]))])
-
-
-def _can_go(walls: Tensor, start: Tensor, goal: Tensor) -> Tensor:
-    """Return whether a way leads from one cell to another one in a sound maze, [K] bool."""
-    side = walls.shape[-1]
-    ring = torch.ones(side, side, dtype=torch.bool)
-    ring[1:-1, 1:-1] = False
-    good = ((walls == 0) | (walls == 1)).flatten(1).all(1) & (walls[:, ring] == 1).all(1)
-    for cell in (start, goal):
-        good &= ((cell >= 0) & (cell < side) & (cell == cell.round())).all(1)
-    places = flat_cells(start[good], side)[:, None]
-    moves = distances(walls[good], goal[good]).flatten(1).gather(1, places)[:, 0]
-    good[good.clone()] = (moves > 0) & moves.isfinite()
-    return good
+        walls = _square(maze.layout).to(goal.device).expand(len(goal), -1, -1)
+        start = torch.tensor(maze.start, device=goal.device).expand(len(goal), 2)
+    refuse_faulty_cells(owner, walls, {"start": start, "goal": goal})
 
 
 def tasks_of(name: str, config: MazeConfig, maze: Maze, device: str) -> EndlessTasks:
@@ -172,26 +161,21 @@ def tasks_of(name: str, config: MazeConfig, maze: Maze, device: str) -> EndlessT
     shape, values = (config.side, config.side), (0.0, 1.0)
     about = {
         "walls": Parameter("1 wall, 0 free", "", shape, 0.0, 1.0, values, fault_in_layout),
-        "start": Parameter("row, column of the start", "", (2,), 1.0, last - 1, fault=_not_whole),
+        "start": Parameter(
+            "row, column of the start", "", (2,), 1.0, last - 1, fault=fault_in_cell
+        ),
         "goal": goal,
     }
     draw = partial(_draw_mazes, side=config.side, open_share=config.open_share)
-    return EndlessTasks(name, draw, device, about)
-
-
-def _not_whole(cell: Tensor) -> str | None:
-    return None if torch.equal(cell, cell.round()) else "whole numbers"
+    train, test = partial(draw, part="train"), partial(draw, part="test")
+    return EndlessTasks(name, train, device, about, test=test)
 
 
 def _draw_mazes(
-    num_tasks: int, streams: Streams, side: int, open_share: float
+    num_tasks: int, streams: Streams, side: int, open_share: float, part: Part
 ) -> dict[str, Tensor]:
-    walls = draw_layouts(num_tasks, streams, side, open_share)
-    free = walls == 0
-    cell = draw_cells(free, streams.uniform("goal", num_tasks, ()))
-    far = free & (distances(walls, cell) >= (side - 1) // 2)
-    start = draw_cells(far, streams.uniform("start", num_tasks, ()))
-    return {"walls": walls, "start": start, "goal": _off_centre(cell, streams)}
+    drawn = draw_mazes(num_tasks, streams, side, open_share, part)
+    return drawn | {"goal": _off_centre(drawn["goal"], streams)}
 
 
 def _draw_goals(num_tasks: int, streams: Streams, free: Tensor) -> dict[str, Tensor]:
@@ -201,7 +185,7 @@ def _draw_goals(num_tasks: int, streams: Streams, free: Tensor) -> dict[str, Ten
 
 
 def _off_centre(cells: Tensor, streams: Streams) -> Tensor:
-    offset = 2.0 * _NOISE * streams.uniform("place in the cell", len(cells), (2,)) - _NOISE
+    offset = 2.0 * OFF_CENTRE * streams.uniform("place in the cell", len(cells), (2,)) - OFF_CENTRE
     return cells + offset
 
 

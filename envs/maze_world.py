@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from metarl.envs.maze_tasks import Maze, MazeConfig, maze_of, refuse_faulty, tasks_of
+from metarl.envs.maze_tasks import OFF_CENTRE, Maze, MazeConfig, maze_of, refuse_faulty, tasks_of
 from metarl.envs.mujoco_env import Array, Body, Flags, Moved, MujocoEnv, Noise, Parameters
 from metarl.envs.mujoco_renderer import Marker, View
 from metarl.envs.physics import BatchPhysics
@@ -26,7 +26,6 @@ from metarl.envs.task_lists import EndlessTasks
 from metarl.types import EnvSpec
 
 _RADIUS = 0.45
-_START_NOISE = 0.25  # of a cell
 _DEPTH = 10.0  # cells: where walls are that do not stand
 
 
@@ -63,7 +62,7 @@ def build_maze(
         action_limit=config.action_scale,
     )
     around = np.zeros(walker.num_positions)
-    around[:2] = _START_NOISE * walker.cell
+    around[:2] = OFF_CENTRE * walker.cell
     body = Body(
         xml=with_walls(walker.xml, maze),
         substeps=walker.substeps,
@@ -73,7 +72,8 @@ def build_maze(
         reward=partial(_reward, maze=maze, sparse=config.sparse),
         success=partial(_success, maze=maze),
         arrange=partial(_arrange, maze=maze),
-        vary=partial(_raise_walls, maze=maze),
+        refuse=partial(refuse_faulty, owner=name, maze=maze),
+        vary=partial(_raise_walls, maze=maze) if maze.layout is None else None,
         view=View(distance=1.4 * max(maze.shape) * maze.cell, elevation=-60, follow=False),
         markers=partial(_mark_goal, maze=maze),
         speed_limit=walker.speed_limit,
@@ -97,9 +97,6 @@ def with_walls(xml: str, maze: Maze) -> str:
 
 def _raise_walls(physics: BatchPhysics, parameter: Parameters, maze: Maze) -> None:
     """Give every copy the walls of its own maze: those of free cells sink below the floor."""
-    refuse_faulty(parameter, maze)
-    if maze.layout is not None:
-        return
     first = physics.model.geom("wall_0_0").id
     boxes = slice(first, first + maze.shape[0] * maze.shape[1])
     standing = parameter["walls"].reshape(-1, maze.shape[0] * maze.shape[1]) == 1.0
@@ -118,9 +115,9 @@ def _observe(physics: BatchPhysics) -> list[Array]:
 
 
 def _mark_goal(_place: Array, own: Parameters, maze: Maze) -> list[Marker]:
-    """Return a ball where one copy's goal is, as large as what counts as there."""
+    """Return a ball over one copy's goal: on the walls' level, as walls may hide what is lower."""
     x, y = maze.to_metres(own["goal"])
-    return [Marker(np.array([x, y, 0.0]), size=_RADIUS)]
+    return [Marker(np.array([x, y, maze.height]), size=max(_RADIUS, maze.cell / 4))]
 
 
 def _place(physics: BatchPhysics) -> Array:

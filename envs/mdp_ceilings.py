@@ -128,6 +128,11 @@ def _psrl(config: TabularMDPConfig, tasks: Tasks, episodes: int, streams: Stream
     return psrl(_mdp(tasks), config.horizon, episodes, streams).float()
 
 
+def _random(config: TabularMDPConfig, tasks: Tasks, episodes: int, _streams: Streams) -> Tensor:
+    floor = random_value(_mdp(tasks), config.horizon)
+    return floor[:, None].expand(-1, episodes).float()
+
+
 def _mdp(tasks: Tasks) -> MDP:
     parameter = tasks.parameter
     return MDP(parameter["reward_mean"].double(), parameter["transition"].double())
@@ -135,4 +140,8 @@ def _mdp(tasks: Tasks) -> MDP:
 
 _Ceiling: TypeAlias = Callable[[TabularMDPConfig, Tasks, int, Streams], Tensor]
 
-MDP_CEILINGS: Mapping[str, _Ceiling] = {"value iteration": _optimal, "PSRL": _psrl}
+MDP_CEILINGS: Mapping[str, _Ceiling] = {
+    "value iteration": _optimal,
+    "PSRL": _psrl,
+    "random": _random,
+}

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.checks import EnvFaultError, InputError
+from metarl.checks import EnvFaultError
 from metarl.envs.body_checks import asked, flags, numbers, rows, side_by_side
 from metarl.envs.mujoco_renderer import Marker, Renderer, View
 from metarl.envs.physics import BatchPhysics
+from metarl.envs.refusals import refuse_other_actions, refuse_other_tasks
 from metarl.envs.transfers import to_device, to_host
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Step, Tasks
@@ -84,6 +85,8 @@ class Body(NamedTuple):
     """Returns [N]: who is at the goal, where there is one."""
     arrange: Callable[[Array, Array, Parameters], None] | None = None
     """Changes starts ``qpos`` [N, nq] and ``qvel`` [N, nv] in place, to suit the tasks."""
+    refuse: Callable[[Mapping[str, Tensor]], None] | None = None
+    """Raises InputError for tasks, by their parameters [K, ...], that cannot be."""
     vary: Callable[[BatchPhysics, Parameters], None] | None = None
     """Writes each copy's own model fields (``BatchPhysics.expand``) before its start."""
     outputs: Sequence[str] = ()
@@ -145,15 +148,11 @@ class MujocoEnv:
         """Start E episodes of each task; return obs [K, E, O].
 
         Raises:
-            ValueError: the tasks are those of another environment.
+            ValueError: the tasks are those of another environment, or cannot be.
         """
-        if set(tasks.parameter) != set(self._parameters):
-            raise InputError(
-                [
-                    f"{self.spec.name} takes tasks with {', '.join(self._parameters)};"
-                    f" got {', '.join(tasks.parameter)}"
-                ]
-            )
+        refuse_other_tasks(self.spec, self._parameters, tasks)
+        if self.body.refuse is not None:
+            self.body.refuse(tasks.parameter)
         self._shape, self._time = (len(tasks.task_id), episodes), 0
         num_copies = self._shape[0] * episodes
         self._action = np.zeros((num_copies, self.spec.action_size))
@@ -246,9 +245,7 @@ class MujocoEnv:
     def _control(self, action: Tensor, running: Tensor) -> NDArray[np.int64] | None:
         """Set the motors; return the copies to step, None for all."""
         physics, size = self.physics, self.spec.action_size
-        expected = (*self._shape, size)
-        if action.shape != expected:
-            raise ValueError(f"{self.spec.name}: action is {tuple(action.shape)}, not {expected}")
+        refuse_other_actions(self.spec, action, self._shape)
         physics.refuse_two_steps()
         np.divide(to_host(action.reshape(-1, size)), self.spec.action_limit, out=self._action)
         np.clip(self._action, -1.0, 1.0, out=self._action)

@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.envs import drawing
 from metarl.envs.physics import BatchPhysics
 
 WIDTH, HEIGHT = 480, 360
@@ -48,7 +49,7 @@ class Marker(NamedTuple):
     """[3] from there to the arrow's tip, in m; a sphere without."""
     size: float = 0.05
     """Radius, in m."""
-    colour: tuple[float, float, float, float] = (0.9, 0.1, 0.1, 0.8)
+    colour: tuple[float, float, float, float] = (*drawing.shares(drawing.GOAL), 0.8)
     """Red, green, blue and opacity, from 0 to 1."""
 
 

@@ -24,6 +24,8 @@ Reached is the goal where abs(x - goal_x) and abs(y - goal_y) are below ``goal_s
 Reward per step, of the position p after it, at Euclidean distance d from the goal:
 
 ============ ======================================================================================
+reward       what is paid
+============ ======================================================================================
 ``distance`` -d
 ``nearby``   1 - d where the goal is reached, else 0
 ``progress`` by how much d has become less in this step, where abs(p_x) + abs(p_y) >= 0.5 and the
@@ -73,6 +75,7 @@ from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields, fault_in_
 from metarl.envs import drawing
 from metarl.envs.drawing import Raster
 from metarl.envs.plane_goals import Goals, goal_tasks
+from metarl.envs.refusals import refuse_other_actions, refuse_other_tasks
 from metarl.envs.task_lists import TaskListConfig
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
@@ -173,6 +176,7 @@ class NavigationEnv:
 
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
         """Put E points per task at their starts; return obs [K, E, 2]."""
+        refuse_other_tasks(self.spec, ("goal",), tasks)
         self._goal = tasks.parameter["goal"].to(self._device)[:, None]
         self._position = torch.zeros(len(tasks.task_id), episodes, 2, device=self._device)
         self._position = self._starts(streams)
@@ -185,6 +189,7 @@ class NavigationEnv:
 
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply displacements [K, E, 2] to the running points."""
+        refuse_other_actions(self.spec, action, running.shape)
         config = self._config
         displacement = action / config.action_scale
         if config.clip:

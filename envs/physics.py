@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from metarl.checks import InputError, unknown
 from metarl.envs.model_fields import rows_of
 
-# A copy that trips one of these is reset by MuJoCo itself, silently but for a counter.
+# A copy that trips one of these MuJoCo resets, or steps without its control where that is not
+# finite, silently but for a counter.
 _FAULTS = [
     int(warning)
     for warning in (
@@ -168,8 +169,8 @@ class BatchPhysics:
         """Advance the given copies (ascending), or all, by ``substeps`` under ``ctrl``.
 
         Returns:
-            [N] bool: copies that went non-finite in this step. MuJoCo has reset them: what their
-            state says now has nothing to do with what they did.
+            [N] bool: copies whose state or control was not finite in this step. MuJoCo has reset
+            them, or ignored the control: their state has nothing to do with what they did.
         """
         self.refuse_two_steps()
         self._advance(copies)

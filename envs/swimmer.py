@@ -34,6 +34,7 @@ surely by mistake. Body: ``assets/swimmer.xml``, the dynamics of Gymnasium's Swi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from metarl.checks import POSITIVE, check_fields
 from metarl.envs.locomotion import LocomotionConfig, forwards, show_task, velocities, velocity_miss
@@ -47,6 +48,7 @@ _NUM_ACTUATORS = 2
 _OBSERVATION_SIZE = 8
 _CONTROL_COST = 1e-4
 _SHIFT = 0.1
+_ARROW = 5.0  # m for each m/s: velocities are small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ def swimmer() -> Body:
         measure=forwards,
         reward=_reward,
         view=View(elevation=-35.0),
-        markers=show_task,
+        markers=partial(show_task, scale=_ARROW),
     )
 
 

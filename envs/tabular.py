@@ -2,12 +2,12 @@
 
 Task parameters, for S states and A actions (arms):
 
-================ ============================= ============ ============================
-name             BernoulliBandit               GaussianBandit TabularMDP
-================ ============================= ============ ============================
-``reward_mean``  [S=1, A] ~ U[0, 1]            same         [S, A] ~ N(1, 1)
-``transition``   absent                        absent       [S, A, S]: P(.|s, a) ~ Dirichlet(1)
-================ ============================= ============ ============================
+=============== =============== =============== ==================================
+name            BernoulliBandit GaussianBandit  TabularMDP
+=============== =============== =============== ==================================
+``reward_mean`` [1, A], U[0, 1] the same        [S, A], N(1, 1)
+``transition``  absent          absent          [S, A, S], P(.|s, a) ~ Dirichlet(1)
+=============== =============== =============== ==================================
 
 Observation. The state, one-hot (S entries); a bandit's is the constant 1.
 
@@ -24,10 +24,11 @@ Start. State 0.
 Score of a round: the total reward over its episodes, as in the tables of the papers.
 
 Source. Duan et al. 2016 (RL^2), sections 3.1 (Bernoulli bandit) and 3.2 (MDP). The Gaussian bandit
-is ours (preset ``default``): the same means, with normal noise.
+is ours (preset ``default``): the same means, with normal noise. What can be reached is worked out
+in ``metarl.envs.bandit_ceilings`` and ``metarl.envs.mdp_ceilings``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeAlias
@@ -36,6 +37,7 @@ import torch
 from torch import Tensor
 
 from metarl.checks import COUNT, check_fields
+from metarl.envs.refusals import refuse_other_actions, refuse_other_tasks
 from metarl.envs.task_lists import EndlessTasks
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Parameter, Step, Tasks
@@ -92,12 +94,15 @@ class TabularEnv:
 
     threads = 1
 
-    def __init__(self, spec: EnvSpec, reward: Reward, device: str) -> None:
-        self.spec = spec
+    def __init__(
+        self, spec: EnvSpec, parameters: Iterable[str], reward: Reward, device: str
+    ) -> None:
+        self.spec, self._parameters = spec, tuple(parameters)
         self._reward, self._device = reward, device
 
     def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
         """Start E episodes of each task in state 0; return obs [K, E, S]."""
+        refuse_other_tasks(self.spec, self._parameters, tasks)
         num_tasks = len(tasks.task_id)
         parameter = {name: leaf.to(self._device) for name, leaf in tasks.parameter.items()}
         self._reward_mean = parameter["reward_mean"]
@@ -122,6 +127,7 @@ class TabularEnv:
 
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply actions [K, E] to the running copies."""
+        refuse_other_actions(self.spec, action, running.shape)
         slot = self._time % self.spec.horizon
         mean = self._reward_mean[self._task, self._state, action]
         noise = self._reward_noise[:, :, slot]
@@ -136,11 +142,13 @@ class TabularEnv:
         return Step(self._observe(), reward, terminated=never, faulty=never)
 
     def _draw(self, streams: Streams) -> tuple[Tensor, Tensor]:
-        """Draw the noise of rewards and of transitions, [K, E, T] each."""
+        """Draw the noise of rewards and of transitions, [K, E, T]; a bandit has none of these."""
         num_tasks, episodes = self._state.shape
         shape = (episodes, self.spec.horizon)
         draw = streams.uniform if self._reward == "bernoulli" else streams.normal
         reward_noise = draw("reward", num_tasks, shape).to(self._device)
+        if self._cumulative is None:
+            return reward_noise, reward_noise[..., :0]
         return reward_noise, streams.uniform("next state", num_tasks, shape).to(self._device)
 
     def _observe(self) -> Tensor:
@@ -172,10 +180,11 @@ def build_bandit(
     """Build the distribution and the environment of either bandit."""
     spec = EnvSpec(name, 1, config.num_arms, True, config.horizon, score_is_total=True)
     reward: Reward = "gaussian" if isinstance(config, GaussianBanditConfig) else "bernoulli"
-    about = Parameter("mean payoff of each arm", "", (1, config.num_arms), 0.0, 1.0)
+    low, high = (-_ANY, _ANY) if reward == "gaussian" else (0.0, 1.0)
+    about = Parameter("mean payoff of each arm", "", (1, config.num_arms), low, high)
     draw = partial(draw_bandits, num_arms=config.num_arms)
     bandits = EndlessTasks(name, draw, device, {"reward_mean": about})
-    return bandits, TabularEnv(spec, reward, device)
+    return bandits, TabularEnv(spec, bandits.parameters, reward, device)
 
 
 def build_mdp(
@@ -192,7 +201,7 @@ def build_mdp(
         ),
     }
     mdps = EndlessTasks(name, draw, device, parameters)
-    return mdps, TabularEnv(spec, "gaussian", device)
+    return mdps, TabularEnv(spec, mdps.parameters, "gaussian", device)
 
 
 def _not_a_distribution(transition: Tensor) -> str | None:

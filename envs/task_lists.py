@@ -42,7 +42,11 @@ class TaskListConfig:
 
 
 class EndlessTasks:
-    """Tasks drawn afresh every time, and held-out lists that go on as far as anyone asks."""
+    """Tasks drawn afresh every time, and held-out lists that go on as far as anyone asks.
+
+    The list ``test`` is drawn as training tasks are, or by a draw of its own where there are so few
+    tasks that training would meet them all.
+    """
 
     def __init__(
         self,
@@ -51,15 +55,16 @@ class EndlessTasks:
         device: str,
         parameters: Mapping[str, Parameter],
         shifted: Draw | None = None,
+        test: Draw | None = None,
     ) -> None:
         self.parameters = parameters
-        self._name, self._device = name, device
-        self._draws = {"test": draw} | ({"shifted": shifted} if shifted else {})
+        self._name, self._device, self._draw = name, device, draw
+        self._draws = {"test": test or draw} | ({"shifted": shifted} if shifted else {})
         self.held_out_lists: Mapping[str, int | None] = dict.fromkeys(self._draws)
 
     def sample(self, num_tasks: int, streams: Streams) -> Tasks:
         """Draw K tasks; none has a place in a list."""
-        return _fresh(self._draws["test"], num_tasks, streams)
+        return _fresh(self._draw, num_tasks, streams)
 
     def held_out(self, num_tasks: int, split: str = "test") -> Tasks:
         """Return the first K tasks of the fixed stream of a split."""

@@ -1,27 +1,34 @@
 """``metarl gallery``: one page for each file of environments, made from the code.
 
 A page holds the contract (the file's docstring), what the tasks' parameters may be, every published
-setting, what can be reached, and a picture where the environment can be drawn.
+setting, what can be reached, and a picture where the environment can be drawn. A file without
+environments has a page where a contract names it.
 """
 
 import dataclasses
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
 from metarl import envs
 from metarl.checks import COUNT, InputError, check_fields
 from metarl.experiments.arguments import parse, plain_console
-from metarl.protocols import CanDraw, VectorTaskEnv
+from metarl.experiments.gallery_text import contract_text, markdown_table, named_modules
+from metarl.protocols import CanDraw, TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Parameter, Tasks
 
 _STREAMS = Streams(0, ("gallery",))
 _STEPS_BEFORE_A_PICTURE = 10
+_ANY_NUMBER = 1e6  # bounds of this size are there to catch mistakes
+_LONGEST_CELL = 24  # characters
+
+_Built: TypeAlias = Mapping[str, tuple[TaskDistribution, VectorTaskEnv]]
+"""What is built of each preset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +56,7 @@ class Page(NamedTuple):
     contract: str
     """The file's docstring."""
     names: tuple[str, ...]
+    """Environments that the file builds; none where other contracts only name the file."""
 
 
 def gallery_command(arguments: Sequence[str]) -> int:
@@ -66,14 +74,22 @@ def gallery_command(arguments: Sequence[str]) -> int:
 
 
 def pages() -> list[Page]:
-    """Return a page for each file that builds environments, in the order of the table."""
+    """Return a page for each file that builds environments, in the order of the table.
+
+    After them come the files that contracts name.
+    """
     by_module: dict[str, list[str]] = {}
     for name, family in envs.ENVS.items():
         by_module.setdefault(family.build.__module__, []).append(name)
-    return [
-        Page(module.rsplit(".", 1)[-1], sys.modules[module].__doc__ or "", tuple(names))
-        for module, names in by_module.items()
-    ]
+    found: dict[str, Page] = {}
+    wanted = list(by_module)
+    for module in wanted:  # grows on the way
+        if module not in found:
+            contract = importlib.import_module(module).__doc__ or ""
+            names = tuple(by_module.get(module, ()))
+            found[module] = Page(module.rsplit(".", 1)[-1], contract, names)
+            wanted += [f"{envs.__name__}.{other}" for other in named_modules(contract)]
+    return list(found.values())
 
 
 def index_text() -> str:
@@ -88,7 +104,13 @@ def index_text() -> str:
         for name in page.names
     ]
     table = markdown_table(("environment", "task", "presets"), rows)
-    return f"# Environments\n\nMade from the code by `metarl gallery --out docs/envs`.\n\n{table}"
+    others = "".join(
+        f"- [{page.module}]({page.module}.md): {page.contract.partition(chr(10))[0]}\n"
+        for page in pages()
+        if not page.names
+    )
+    made = "Made from the code by `metarl gallery --out docs/envs`."
+    return f"# Environments\n\n{made}\n\n{table}\nWhat these pages refer to:\n\n{others}"
 
 
 def page_text(page: Page, pictures: Mapping[str, str], ceiling_tasks: int) -> str:
@@ -98,52 +120,10 @@ def page_text(page: Page, pictures: Mapping[str, str], ceiling_tasks: int) -> st
         parts.append(f"## {short(name)}\n\n`{name}`: {envs.ENVS[name].summary}.")
         if name in pictures:
             parts.append(f"![{short(name)}]({pictures[name]})")
-        parts += [_parameters(name), _settings(name), _ceilings(name, ceiling_tasks)]
+        presets = envs.ENVS[name].presets
+        built = {preset: envs.build(name, presets[preset], threads=1) for preset in presets}
+        parts += [_parameters(built), _settings(name, built), _ceilings(name, ceiling_tasks)]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
-
-
-def contract_text(docstring: str) -> str:
-    """Turn a contract into Markdown: a title, leads in bold, tables as Markdown tables."""
-    title, _, body = docstring.strip().partition("\n")
-    blocks = [block for block in body.strip().split("\n\n") if block.strip()]
-    return "\n\n".join([f"# {title.rstrip('.')}", *map(_block, blocks)])
-
-
-def _block(block: str) -> str:
-    lines = block.split("\n")
-    if lines[0].startswith("==="):
-        return _simple_table(lines)
-    lead, point, rest = block.partition(". ")
-    if point and len(lead.split()) <= 4 and lead[0].isupper():
-        block = f"**{lead}.** {rest}"
-    return block.replace("``", "`")
-
-
-def _simple_table(lines: Sequence[str]) -> str:
-    """Turn a table whose columns are underlined by ``===`` into a Markdown table."""
-    starts = [
-        place
-        for place, mark in enumerate(lines[0])
-        if mark == "=" and (place == 0 or lines[0][place - 1] == " ")
-    ]
-    ends = [*starts[1:], None]
-    rows = [
-        tuple(
-            line[start:end].strip().replace("``", "`")
-            for start, end in zip(starts, ends, strict=True)
-        )
-        for line in lines
-        if not line.startswith("===")
-    ]
-    return markdown_table(rows[0], rows[1:]).rstrip()
-
-
-def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "".join(
-        f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines
-    )
 
 
 def short(name: str) -> str:
@@ -151,13 +131,21 @@ def short(name: str) -> str:
     return name.removeprefix("metarl/")
 
 
-def _parameters(name: str) -> str:
-    distribution, _ = envs.build(name, threads=1)
-    rows = [
-        (f"`{key}`", about.text, about.unit, _shape(about), _range(about))
-        for key, about in distribution.parameters.items()
-    ]
-    return markdown_table(("task parameter", "what", "unit", "shape", "range"), rows)
+def _parameters(built: _Built) -> str:
+    """Return what tasks are made of: a table for all presets, or one for each that differs."""
+    presets: dict[tuple[str, ...], list[str]] = {}
+    for preset, (tasks, _) in built.items():
+        rows = [
+            (f"`{key}`", about.text, about.unit, _shape(about), _range(about))
+            for key, about in tasks.parameters.items()
+        ]
+        table = markdown_table(("task parameter", "what", "unit", "shape", "range"), rows)
+        presets.setdefault((", ".join(("train", *tasks.held_out_lists)), table), []).append(preset)
+    parts = []
+    for (splits, table), names in presets.items():
+        whose = "" if len(presets) == 1 else f" with {', '.join(f'`{name}`' for name in names)}"
+        parts.append(f"Tasks{whose}; a range covers all splits ({splits}):\n\n{table}")
+    return "\n".join(parts)
 
 
 def _shape(about: Parameter) -> str:
@@ -166,28 +154,30 @@ def _shape(about: Parameter) -> str:
 
 def _range(about: Parameter) -> str:
     if about.values:
-        return " or ".join(f"{value:g}" for value in about.values)
+        return f"one of {', '.join(f'{value:g}' for value in about.values)}"
+    if -about.low == about.high >= _ANY_NUMBER:
+        return "any number"
     return f"{about.low:g} to {about.high:g}"
 
 
-def _settings(name: str) -> str:
+def _settings(name: str, built: _Built) -> str:
     """Return a table with a column for each preset."""
     family = envs.ENVS[name]
     configs = family.presets
-    parts = {preset: envs.build(name, config, threads=1) for preset, config in configs.items()}
     rows: list[tuple[str, ...]] = [
         (f"`{field.name}`", *(_cell(getattr(config, field.name)) for config in configs.values()))
         for field in dataclasses.fields(family.config)
     ]
-    specs = [env.spec for _, env in parts.values()]
+    specs = [env.spec for _, env in built.values()]
     rows.append(("observation", *(str(spec.observation_size) for spec in specs)))
     rows.append(("action", *(_action(spec) for spec in specs)))
-    rows.append(("held out", *(_lists(tasks.held_out_lists) for tasks, _ in parts.values())))
+    rows.append(("held out", *(_lists(tasks.held_out_lists) for tasks, _ in built.values())))
     return markdown_table(("setting", *configs), rows)
 
 
 def _cell(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 3]}..."
 
 
 def _action(spec: EnvSpec) -> str:
@@ -201,31 +191,38 @@ def _lists(lists: Mapping[str, int | None]) -> str:
 
 
 def _ceilings(name: str, num_tasks: int) -> str:
-    """Return what can be reached in one episode of the default setting, averaged over tasks."""
+    """Return what can be reached in a trial of the default setting, averaged over tasks."""
     family = envs.ENVS[name]
     if not family.ceilings:
         return ""
     config: Any = envs.preset(name)
-    distribution, _ = envs.build(name, config, threads=1)
-    tasks = distribution.held_out(min(num_tasks, distribution.held_out_lists["test"] or num_tasks))
-    episodes = 10
+    tasks, whose = _whole_rounds(envs.build(name, config, threads=1)[0], num_tasks)
+    trial = family.trial
     rows = [
-        (
-            who,
-            *(
-                f"{value:.3g}"
-                for value in ceiling(config, tasks, episodes, _STREAMS)
-                .double()
-                .mean(0)[[0, episodes - 1]]
-                .tolist()
-            ),
+        (who, *(f"{value:.3g}" for value in returns.double().mean(0)[[0, -1]].tolist()))
+        for who, returns in (
+            (who, ceiling(config, tasks, trial, _STREAMS))
+            for who, ceiling in family.ceilings.items()
         )
-        for who, ceiling in family.ceilings.items()
     ]
-    titles = ("who", "return of episode 1", f"of episode {episodes}")
-    preset = next(iter(family.presets))
-    note = f"What can be reached with `{preset}`, means over {len(tasks.task_id)} held-out tasks:"
-    return f"{note}\n\n{markdown_table(titles, rows)}"
+    where = f"`{next(iter(family.presets))}` in a trial of {trial} episodes"
+    note = f"What can be reached with {where}, means over {whose}:"
+    table = markdown_table(("who", "return of episode 1", f"of episode {trial}"), rows)
+    return f"{note}\n\n{table}"
+
+
+def _whole_rounds(distribution: TaskDistribution, num_tasks: int) -> tuple[Tasks, str]:
+    """Return about so many test tasks, and how to call them.
+
+    Of a list that comes round again, whole rounds are taken: every task counts the same.
+    """
+    num_tasks = min(num_tasks, distribution.held_out_lists["test"] or num_tasks)
+    tasks = distribution.held_out(num_tasks)
+    number = len(set(tasks.task_id.tolist()))
+    if bool((tasks.task_id < 0).any()) or number == num_tasks:
+        return tasks, f"{num_tasks} held-out tasks"
+    rounds = num_tasks // number
+    return tasks.take(slice(rounds * number)), f"{rounds} rounds of all {number} held-out tasks"
 
 
 def known_pictures(page: Page, folder: Path) -> dict[str, str]:

@@ -15,9 +15,9 @@ from metarl.types import Acted, Adapted, EnvSpec, Metrics, Parameter, Step, Task
 class TaskDistribution(Protocol):
     """Where tasks come from: a training stream, and frozen held-out lists by the name of a split.
 
-    Every distribution has the split ``test``, drawn as training tasks are but disjoint from them
-    where there are more than a handful of tasks. ``shifted``, where there is one, lies outside of
-    what training draws from.
+    Every distribution has the split ``test``, drawn as training tasks are but disjoint from them,
+    unless there are so few tasks that all are enumerated. ``shifted``, where there is one, lies
+    outside of what training draws from.
     """
 
     @property

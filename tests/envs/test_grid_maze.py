@@ -19,6 +19,7 @@ from metarl.types import Tasks
 
 NAME = "metarl/GridMaze-v0"
 STREAMS = Streams(5, ("grid mazes",))
+CELLS = ("walls", "start", "goal")
 UP, RIGHT, DOWN, LEFT = range(4)
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 MAZE = """
@@ -279,20 +280,28 @@ def test_bad_configs_are_refused(change: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("start", "goal", "message"),
     [
-        ((1, 1), (2, 2), r"goal of task 0 must be a free cell of its maze, got \(2, 2\)"),
-        ((0, 1), (1, 1), r"start of task 0 must be a free cell of its maze, got \(0, 1\)"),
-        ((1, 1), (1, 8), r"goal of task 0 must be a free cell of its maze, got \(1, 8\)"),
-        ((1, -3), (1, 1), r"start of task 0 must be a free cell"),
-        ((1, 1.5), (1, 1), r"start of task 0 must be a free cell of its maze, got \(1, 1.5\)"),
-        ((1, math.nan), (1, 1), r"start of task 0 must be a free cell of its maze, got \(1, nan\)"),
+        ((1, 1), (2, 2), r"goal of task 1 must be a free cell of its maze, \(2, 2\) is a wall"),
+        ((0, 1), (1, 1), r"start of task 1 must be a free cell of its maze, \(0, 1\) is a wall"),
+        ((1, 1), (1, 8), r"goal of task 1 must be a cell of its maze of side 7, got \(1, 8\)"),
+        ((1, 1.5), (1, 1), r"start of task 1 must be a cell of its maze .*, got \(1, 1.5\)"),
+        ((1, 1), (1, 1), r"start and goal of task 1 must differ, both are \(1, 1\)"),
+        ((1, 1), (5, 5), r"goal of task 1 must be reachable from its start \(1, 1\), got \(5, 5\)"),
     ],
 )
 def test_tasks_with_walls_in_the_wrong_place_are_refused(
     start: tuple[int, int], goal: tuple[int, int], message: str
 ) -> None:
     _, env = make(GridMazeConfig(side=7))
-    with pytest.raises(InputError, match=f"^{message}"):
-        env.reset(one_task(start, goal), 1, STREAMS)
+    walls = layout(MAZE)
+    walls[4, 5] = walls[5, 4] = 1
+    tasks = (one_task((1, 1), (3, 3), walls), one_task(start, goal, walls))
+    leaves = {leaf: torch.cat([task.parameter[leaf] for task in tasks]) for leaf in CELLS}
+    with pytest.raises(InputError, match=f"^{NAME}: {message}$"):
+        env.reset(Tasks(torch.tensor([-1, -1]), leaves), 1, STREAMS)
+    open_ring = layout(MAZE)
+    open_ring[0, 1] = 0
+    with pytest.raises(InputError, match=f"^{NAME}: walls of task 0 must be .* outer ring is wall"):
+        env.reset(one_task((1, 1), (3, 3), open_ring), 1, STREAMS)
 
 
 def test_a_picture_shows_walls_start_goal_and_walker() -> None:

@@ -363,25 +363,37 @@ def test_a_task_that_cannot_be_is_refused() -> None:
     cut["walls"][1, 2] = 1
     grey["walls"][0, 2, 2] = 0.5
     other["walls"][1, 1, 1] = other["walls"][0, 3, 3] = 1
+    nowhere = {"goal": [[3.0, 3.2], [np.nan, 1.0]]}
     faults = [
-        (a_maze(6), r"^walls must be 5 x 5, the config's side, got 6 x 6$"),
-        (a_maze(7), r"^walls must be 5 x 5, the config's side, got 7 x 7$"),
-        (open_ring, r"^walls must be a maze whose outer ring is wall; this one's has 1 free"),
-        (grey, r"^walls must be a maze of 0 \(free\) and 1 \(wall\); this one has 0.5"),
-        (cut, r"^goal must be reachable from start, no way leads there$"),
-        (other, r"^goal must be a free cell, \(3, 3\) is a wall$"),
-        (other | {"goal": [[2.0, 2.0]] * 2}, r"^start must be a free cell, \(1, 1\) is a wall$"),
-        (a_maze() | {"goal": [[1.0, 1.2]] * 2}, r"^start and goal must differ"),
-        (a_maze() | {"goal": [[1.0, 9.0]] * 2}, r"^goal must lie in the maze of side 5"),
-        (a_maze() | {"start": [[1.0, 1.5]] * 2}, r"^start must be a whole cell"),
-        (a_maze() | {"goal": [[np.nan, 1.0]] * 2}, r"^goal must be a whole cell"),
+        (a_maze(6), r"walls must be 5 x 5, as the config's side says, got 6 x 6$"),
+        (a_maze(7), r"walls must be 5 x 5, as the config's side says, got 7 x 7$"),
+        (open_ring, r"walls of task 1 must be a maze whose outer ring is wall; .* has 1 free"),
+        (grey, r"walls of task 0 must be a maze of 0 \(free\) and 1 \(wall\); this one has 0.5"),
+        (cut, r"goal of task 1 must be reachable from its start \(1, 1\), got \(3, 3\)$"),
+        (other, r"goal of task 0 must be a free cell of its maze, \(3, 3\) is a wall$"),
+        (other | {"goal": [[2.0, 2.0]] * 2}, r"start of task 1 must be .*, \(1, 1\) is a wall$"),
+        (a_maze() | {"goal": [[1.0, 1.2]] * 2}, r"start and goal of task 0 must differ"),
+        (a_maze() | {"goal": [[1.0, 9.0]] * 2}, r"goal of task 0 must be a cell of .* of side 5"),
+        (a_maze() | {"start": [[1.0, 1.5]] * 2}, r"start of task 0 must be a cell .*\(1, 1.5\)"),
+        (a_maze() | nowhere, r"goal of task 1 must be a cell of its maze"),
     ]
     for parameter, message in faults:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"^{POINT}: {message}"):
             env.reset(tasks(**parameter), 2, STREAMS)
     env.reset(tasks(**a_maze()), 2, STREAMS)
     _, env = build(POINT, layout=UMAZE)
-    with pytest.raises(ValueError, match=r"^goal must be a free cell, \(2, 1\) is a wall$"):
-        env.reset(tasks(goal=[[1.0, 2.0], [2.0, 1.0]]), 2, STREAMS)
+    with pytest.raises(
+        ValueError, match=rf"^{POINT}: goal of task 2 must be .*\(2, 1\) is a wall$"
+    ):
+        env.reset(tasks(goal=[[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]]), 2, STREAMS)
     with pytest.raises(ValueError, match="takes tasks with goal; got walls, start, goal"):
         env.reset(tasks(**a_maze()), 2, STREAMS)
+
+
+@pytest.mark.parametrize("own", [{"side": 5}, {"open_share": 0.5}, {"side": 11, "open_share": 0.5}])
+@both
+def test_a_layout_takes_no_side_or_open_share(name: str, own: dict[str, float]) -> None:
+    config, usual = CONFIGS[name], CONFIGS[name]().side
+    with pytest.raises(ValueError, match=rf"with a layout they must stay {usual} and 0, got "):
+        config(layout=UMAZE, **own)
+    assert config(layout=UMAZE, side=usual, open_share=0.0) == config(layout=UMAZE)

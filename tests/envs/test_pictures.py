@@ -212,3 +212,19 @@ except RuntimeError as error:
     ).stdout
     assert "apt-get install libegl1" in said
     assert "MUJOCO_GL" in said
+
+
+@needs_gl
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_a_task_hides_is_red_and_large_enough_to_see(name: str) -> None:
+    distribution, env = envs.build(name, threads=1)
+    assert isinstance(env, CanDraw)
+    tasks = distribution.held_out(1)
+    env.reset(tasks, 1, Streams(0))
+    red = len(coloured(env.picture(0, 0), 0)[0])
+    if {"goal", "heading", "direction", "velocity"} & set(tasks.parameter):
+        assert red >= 50
+    else:
+        assert red == 0
+    if isinstance(env, MujocoEnv):
+        env.close()
