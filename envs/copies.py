@@ -179,11 +179,12 @@ class Copies:
             with np.errstate(over="ignore", invalid="ignore"):
                 own = np.multiply(action, spec.action_limit, dtype=np.float32)
             fits, text = np.isfinite(own).all(1), "actions are finite numbers"
-            own[~runs] = 0.0
-        wrong = (runs & ~fits).nonzero()[0]
-        if len(wrong):
-            copy = f" for copy {wrong[0]}" if self.number > 1 else ""
-            raise InputError([f"{spec.name}: {text}, got {action[wrong[0]]}{copy}"])
+            if not runs.all():
+                own[~runs] = 0.0
+        if not (fits | ~runs).all():
+            wrong = int((runs & ~fits).argmax())
+            copy = f" for copy {wrong}" if self.number > 1 else ""
+            raise InputError([f"{spec.name}: {text}, got {action[wrong]}{copy}"])
         return torch.from_numpy(own)[:, None]
 
     def _rows(self, leaf: Tensor) -> NDArray[Any]:
