@@ -114,7 +114,7 @@ class TaskVecEnv(VecEnv):
         Raises:
             InputError: the list is shorter.
         """
-        self._take_seed()
+        self._take_first_seed()
         return self._copies.tasks.sample(num_tasks)
 
     def held_out_tasks(self, num_tasks: int) -> list[TaskDict]:

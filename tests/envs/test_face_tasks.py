@@ -94,7 +94,7 @@ def test_a_vec_env_keeps_a_seed_for_the_next_reset() -> None:
     assert env.tasks == other.tasks
     env.seed(7)
     other.seed(7)
-    _ = env.tasks, env.get_attr("task_id")
+    _ = env.tasks, env.get_attr("task_id"), env.sample_tasks(2)
     ends = np.zeros((2, 6), dtype=np.float32)
     assert np.array_equal(env.step(ends)[0], other.step(ends)[0])
     assert np.array_equal(env.reset(), other.reset())
