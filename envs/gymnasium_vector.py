@@ -1,9 +1,9 @@
 """Copies of an environment as a ``gymnasium.vector.VectorEnv``, stepped together.
 
 ``gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=64, split="test")`` builds it, after
-``import metarl.envs``. Each copy has a task of its own, at first the first of the split;
-``set_tasks`` takes one dict for each copy, or one for all. What else the faces have in common is in
-``gymnasium_single.py``.
+``import metarl.envs``. Each copy has a task of its own: at first those of a frozen list in turn, or
+what the first seed draws in ``train``; ``set_tasks`` takes one dict for each copy, or one for all.
+What else the faces have in common is in ``gymnasium_single.py``.
 
 A copy whose episode is over starts again by itself under the same task: in the same step
 (``AutoresetMode.SAME_STEP``: its last observation and info are in ``final_obs`` and
@@ -20,8 +20,17 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from metarl.checks import InputError, unknown
-from metarl.envs.copies import Copies, Face, Stepped
-from metarl.envs.gymnasium_single import Obs, action_space, observation_space, refuse_strangers
+from metarl.envs import EnvConfig
+from metarl.envs.copies import Copies, Stepped
+from metarl.envs.face import TRAIN, Face
+from metarl.envs.gymnasium_single import (
+    Obs,
+    action_space,
+    observation_space,
+    read_seed,
+    refuse_strangers,
+)
+from metarl.envs.own import OwnTasks
 from metarl.envs.task_dicts import TaskDict, as_dicts
 
 _OPTIONS = ("tasks", "task")
@@ -32,7 +41,7 @@ VectorStep = tuple[Obs, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_
 
 
 class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]]):
-    """Copies of an environment of the table, one task each. Owns them."""
+    """Copies of an environment, one task each. Owns them."""
 
     metadata: dict[str, Any] = {  # noqa: RUF012
         "render_modes": ["rgb_array"],
@@ -42,13 +51,14 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]])
 
     def __init__(  # noqa: PLR0913  Gymnasium hands them over one by one
         self,
-        name: str,
+        name: str | OwnTasks,
         num_envs: int,
         *,
         preset: str | None = None,
-        split: str = "train",
-        config: Mapping[str, Any] | None = None,
+        split: str = TRAIN,
+        config: Mapping[str, Any] | EnvConfig | None = None,
         render_mode: str | None = None,
+        threads: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
     ) -> None:
         known = [mode.value for mode in _MODES]
@@ -61,32 +71,41 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]])
             split=split,
             config=config,
             render_mode=render_mode,
-            num_copies=num_envs,
+            num_envs=num_envs,
+            threads=threads,
         )
         self._copies = Copies(face)
-        self.num_envs, self.render_mode = num_envs, render_mode
+        self.num_envs, self.render_mode = self._copies.number, render_mode
         self.metadata = self._copies.metadata | {"autoreset_mode": self._mode}
         self.single_observation_space = observation_space(self._copies.spec)
         self.single_action_space = action_space(self._copies.spec)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._ended = np.zeros(num_envs, dtype=np.bool_)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._ended = np.zeros(self.num_envs, dtype=np.bool_)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[Obs, Infos]:
         """Start an episode of every copy; return obs [N, O] and what the tasks are.
 
         Args:
-            seed: of all that is random from now on; the tasks do not depend on it.
+            seed: of all that is random from now on, and of the first tasks in ``train``. A list
+                with one for each copy serves as one seed: the copies do not have theirs apart.
             options: ``{"tasks": [dict, ...]}`` changes the tasks, ``{"task": dict}`` gives all
                 copies the same one.
 
         Raises:
-            InputError: another option, or a dict is no task of this environment.
+            InputError: another option, a dict is no task of this environment, or the seed is no
+                whole number.
         """
-        super().reset(seed=seed)
-        refuse_strangers(self._copies.spec.name, options, _OPTIONS)
+        name = self._copies.spec.name
+        super().reset(seed=self._one_seed(seed))
+        refuse_strangers(name, options, _OPTIONS)
+        if options and len(options) > 1:
+            raise InputError([f"{name}: give reset the option tasks or task, not both"])
         if options:
             self.set_tasks(options["tasks"] if "tasks" in options else [options["task"]])
         self._seed(anew=seed is not None)
@@ -95,24 +114,30 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]])
         return obs, _spread(self._about_tasks(), ~self._ended)
 
     def step(self, actions: NDArray[Any]) -> VectorStep:
-        """Apply actions, [N, A] in [-1, 1] or [N] choices."""
+        """Apply actions, [N, A] in [-1, 1] or [N] choices.
+
+        Raises:
+            InputError: they have another shape or are not finite, or there is no such choice.
+        """
         actions = np.asarray(actions)
         if self._mode is AutoresetMode.NEXT_STEP and self._ended.any():
             return self._step_others(actions)
         stepped = self._copies.step(actions)
         obs, ended = stepped.obs, stepped.ended
-        infos = _spread(_about_step(stepped), np.ones_like(ended))
         if self._mode is AutoresetMode.SAME_STEP and ended.any():
             infos = self._final(stepped)
             obs = self._copies.restart(ended)
+        else:
+            infos = self._about_step(stepped, np.ones_like(ended))
         self._ended = ended
         reward = stepped.reward.astype(np.float64)
         return obs, reward, stepped.terminated, stepped.truncated, infos
 
     @property
     def tasks(self) -> list[TaskDict]:
-        """The tasks of the running episodes."""
-        return as_dicts(self._copies.tasks)
+        """The tasks of the running episodes; before the first, those that it will have."""
+        self._seed(anew=False)
+        return as_dicts(self._copies.tasks.running)
 
     def set_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Give each copy a task, or all the same one, from the next ``reset`` on.
@@ -120,16 +145,24 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]])
         Raises:
             InputError: a dict is no task of this environment, or there are too few or too many.
         """
-        self._copies.set_tasks(tasks)
+        self._copies.tasks.set(tasks)
 
     def sample_tasks(self, num_tasks: int) -> list[TaskDict]:
-        """Draw tasks of the split; of a frozen list, its first.
+        """Draw tasks of the split; of a frozen list, the next, and so on around it.
 
         Raises:
             InputError: the list is shorter.
         """
         self._seed(anew=False)
-        return self._copies.sample_tasks(num_tasks)
+        return self._copies.tasks.sample(num_tasks)
+
+    def held_out_tasks(self, num_tasks: int) -> list[TaskDict]:
+        """Return the first tasks of the frozen list: of the split, or of ``test`` in training.
+
+        Raises:
+            InputError: the list is shorter.
+        """
+        return self._copies.tasks.held_out(num_tasks)
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """Draw every copy as it is now, [height, width, 3] RGB; None without a render mode."""
@@ -143,7 +176,16 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]])
 
     def _seed(self, anew: bool) -> None:
         if anew or not self._copies.is_seeded:
-            self._copies.seed(self.np_random_seed or 0)
+            self._copies.seed(self.np_random_seed or 0, given=anew)
+
+    def _one_seed(self, seed: int | Sequence[int] | None) -> int | None:
+        if not isinstance(seed, Sequence | np.ndarray):
+            return read_seed(seed)
+        seeds = [number for entry in seed if (number := read_seed(entry)) is not None]
+        if len(seeds) != self.num_envs:
+            need = f"one seed, or {self.num_envs} of them"
+            raise InputError([f"{self._copies.spec.name}: {need} are needed, got {seed!r}"])
+        return int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0])
 
     def _step_others(self, actions: NDArray[Any]) -> VectorStep:
         """Step the copies that have not ended, and start the others again."""
@@ -151,47 +193,61 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]])
         if running.any():
             stepped = self._copies.step(actions, running)
             obs = self._copies.restart(starting)
-            infos = _spread(_about_step(stepped), running)
+            infos = self._about_step(stepped, running)
             reward = np.where(running, stepped.reward, 0.0)
             terminated, truncated = stepped.terminated, stepped.truncated
         else:
             obs, infos = self._copies.restart(starting), {}
             reward = np.zeros(self.num_envs)
             terminated, truncated = np.zeros_like(starting), np.zeros_like(starting)
-        infos |= _spread(self._about_tasks(), starting)
+        infos |= _spread(self._about_tasks(), starting) | self._places()
         self._ended = terminated | truncated
         return obs, reward.astype(np.float64), terminated, truncated, infos
 
     def _final(self, stepped: Stepped) -> Infos:
         """Return the infos of a step after which some copies start again."""
-        ended, about = stepped.ended, _about_step(stepped)
+        ended = stepped.ended
         final_obs = np.full(self.num_envs, None, dtype=object)
         for copy in ended.nonzero()[0]:
             final_obs[copy] = stepped.obs[copy]
-        infos: Infos = {"final_obs": final_obs, "_final_obs": ended}
-        infos |= {"final_info": _spread(about, ended), "_final_info": ended}
+        infos: Infos = {"final_obs": final_obs, "_final_obs": ended.copy()}
+        infos |= {"final_info": self._about_step(stepped, ended), "_final_info": ended.copy()}
         if not ended.all():
-            infos |= _spread(about, ~ended)
-        return infos | _spread(self._about_tasks(), ended)
+            infos |= self._about_step(stepped, ~ended)
+        return infos | _spread(self._about_tasks(), ended) | self._places()
+
+    def _about_step(self, stepped: Stepped, copies: NDArray[np.bool_]) -> Infos:
+        """Return what the infos of a step tell of some copies."""
+        about: dict[str, Any] = {"task_id": self._task_ids, "faulty": stepped.faulty}
+        if stepped.success is None:
+            return _spread(about, copies)
+        ended = stepped.ended & copies
+        ends = _spread({"is_success": stepped.success}, ended) if ended.any() else {}
+        return _spread(about | {"success": stepped.success}, copies) | ends
 
     def _about_tasks(self) -> Infos:
-        tasks = self._copies.tasks
-        columns = {name: leaf.double().numpy() for name, leaf in tasks.parameter.items()}
-        return {"task_id": tasks.task_id.numpy(), "task": columns}
+        parameter = self._copies.tasks.running.parameter
+        columns = {name: leaf.double().numpy() for name, leaf in parameter.items()}
+        return {"task_id": self._task_ids, "task": columns}
 
+    def _places(self) -> Infos:
+        """Return what is told of every copy, whether it goes on or starts again."""
+        return _spread({"task_id": self._task_ids}, np.ones_like(self._ended))
 
-def _about_step(stepped: Stepped) -> Infos:
-    success = {} if stepped.success is None else {"success": stepped.success}
-    return {"faulty": stepped.faulty} | success
+    @property
+    def _task_ids(self) -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = self._copies.tasks.running.task_id.numpy()
+        return ids
 
 
 def _spread(columns: Mapping[str, Any], copies: NDArray[np.bool_]) -> Infos:
     """Lay out what is told of some copies [N] as Gymnasium's vector environments do.
 
     Each entry has a companion, under its name with an underscore, that says of which copies it is.
+    All of it is the caller's to keep.
     """
     infos: Infos = {}
     for name, column in columns.items():
-        infos[name] = _spread(column, copies) if isinstance(column, dict) else column
-        infos[f"_{name}"] = copies
+        infos[name] = _spread(column, copies) if isinstance(column, dict) else column.copy()
+        infos[f"_{name}"] = copies.copy()
     return infos

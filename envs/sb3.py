@@ -4,7 +4,8 @@
 batched physics. Each copy has a task of its own; what the faces have in common is in
 ``gymnasium_single.py``. A copy whose episode is over starts again in the same step, under the same
 task. The info of an episode's last step has ``terminal_observation``, ``TimeLimit.truncated``,
-``faulty`` and, where there is a goal, ``is_success`` (whether the copy was there at the end).
+``task_id``, ``faulty`` and, where there is a goal, ``is_success`` (whether the copy was there at
+the end).
 """
 
 import secrets
@@ -17,25 +18,30 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from metarl.checks import unknown
-from metarl.envs.copies import Copies, Face, Stepped
+from metarl.checks import InputError, unknown
+from metarl.envs import EnvConfig
+from metarl.envs.copies import Copies, Stepped
+from metarl.envs.face import TRAIN, Face
 from metarl.envs.gymnasium_single import Obs, action_space, observation_space, refuse_strangers
-from metarl.envs.task_dicts import TaskDict, as_dicts
+from metarl.envs.own import OwnTasks
+from metarl.envs.task_dicts import TaskDict, as_dicts, plain
 
 _OPTIONS = ("task",)
 
 
 class TaskVecEnv(VecEnv):
-    """Copies of an environment of the table, one task each. Owns them."""
+    """Copies of an environment, one task each. Owns them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  as the other faces
         self,
-        name: str,
+        name: str | OwnTasks,
         num_envs: int,
         preset: str | None = None,
-        split: str = "train",
-        config: Mapping[str, Any] | None = None,
+        split: str = TRAIN,
+        config: Mapping[str, Any] | EnvConfig | None = None,
         render_mode: str | None = None,
+        *,
+        threads: int | None = None,
     ) -> None:
         face = Face(
             name=name,
@@ -43,13 +49,14 @@ class TaskVecEnv(VecEnv):
             split=split,
             config=config,
             render_mode=render_mode,
-            num_copies=num_envs,
+            num_envs=num_envs,
+            threads=threads,
         )
         self._copies = Copies(face)
         self.render_mode = render_mode
         self._actions: NDArray[Any] = np.zeros(0)
         spec = self._copies.spec
-        super().__init__(num_envs, observation_space(spec), action_space(spec))
+        super().__init__(self._copies.number, observation_space(spec), action_space(spec))
         self.metadata |= {"render_fps": self._copies.metadata["render_fps"]}
 
     def reset(self) -> Obs:
@@ -64,7 +71,7 @@ class TaskVecEnv(VecEnv):
         self._take_options()
         self._take_seed()
         obs = self._copies.reset()
-        tasks = zip(self._copies.tasks.task_id.tolist(), self.tasks, strict=True)
+        tasks = zip(self._task_ids, self.tasks, strict=True)
         self.reset_infos = [{"task_id": task_id, "task": task} for task_id, task in tasks]
         return obs
 
@@ -81,15 +88,17 @@ class TaskVecEnv(VecEnv):
             for info, success in zip(infos, stepped.success.tolist(), strict=True):
                 info["success"] = success
         if ended.any():
+            task_ids = self._task_ids
             for copy in ended.nonzero()[0].tolist():
-                infos[copy] |= _about_end(stepped, copy)
+                infos[copy] |= {"task_id": task_ids[copy]} | _about_end(stepped, copy)
             obs = self._copies.restart(ended)
         return obs, stepped.reward.astype(np.float32), ended, infos
 
     @property
     def tasks(self) -> list[TaskDict]:
-        """The tasks of the running episodes."""
-        return as_dicts(self._copies.tasks)
+        """The tasks of the running episodes; before the first, those that it will have."""
+        self._take_first_seed()
+        return as_dicts(self._copies.tasks.running)
 
     def set_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Give each copy a task, or all the same one, from the next ``reset`` on.
@@ -97,16 +106,24 @@ class TaskVecEnv(VecEnv):
         Raises:
             InputError: a dict is no task of this environment, or there are too few or too many.
         """
-        self._copies.set_tasks(tasks)
+        self._copies.tasks.set(tasks)
 
     def sample_tasks(self, num_tasks: int) -> list[TaskDict]:
-        """Draw tasks of the split; of a frozen list, its first.
+        """Draw tasks of the split; of a frozen list, the next, and so on around it.
 
         Raises:
             InputError: the list is shorter.
         """
-        self._take_seed()
-        return self._copies.sample_tasks(num_tasks)
+        self._take_first_seed()
+        return self._copies.tasks.sample(num_tasks)
+
+    def held_out_tasks(self, num_tasks: int) -> list[TaskDict]:
+        """Return the first tasks of the frozen list: of the split, or of ``test`` in training.
+
+        Raises:
+            InputError: the list is shorter.
+        """
+        return self._copies.tasks.held_out(num_tasks)
 
     def close(self) -> None:
         """Let go of what drawing has taken."""
@@ -125,7 +142,7 @@ class TaskVecEnv(VecEnv):
         columns: dict[str, Sequence[Any]] = {
             "render_mode": [self.render_mode] * self._copies.number,
             "task": self.tasks,
-            "task_id": self._copies.tasks.task_id.tolist(),
+            "task_id": self._task_ids,
         }
         if attr_name not in columns:
             raise AttributeError(unknown("attribute of TaskVecEnv", attr_name, columns))
@@ -149,7 +166,9 @@ class TaskVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Call a method of some copies: ``set_task(task)``, ``sample_tasks(n)`` or ``render()``.
+        """Call a method of some copies.
+
+        There are ``set_task(task)``, ``sample_tasks(n)``, ``held_out_tasks(n)`` and ``render()``.
 
         Raises:
             AttributeError: they have no such method.
@@ -157,6 +176,7 @@ class TaskVecEnv(VecEnv):
         methods: dict[str, Callable[..., Any]] = {
             "set_task": lambda copy, task: self._set_some({copy: task}),
             "sample_tasks": lambda _copy, num_tasks: self.sample_tasks(num_tasks),
+            "held_out_tasks": lambda _copy, num_tasks: self.held_out_tasks(num_tasks),
             "render": self._picture,
         }
         if method_name not in methods:
@@ -170,18 +190,40 @@ class TaskVecEnv(VecEnv):
         """Say of some copies whether they are wrapped: none ever is."""
         return [False for _ in self._chosen(indices)]
 
-    def _chosen(self, indices: VecEnvIndices) -> Iterable[int]:
-        return self._get_indices(indices)
+    @property
+    def _task_ids(self) -> list[int]:
+        self._take_first_seed()
+        ids: list[int] = self._copies.tasks.running.task_id.tolist()
+        return ids
+
+    def _chosen(self, indices: VecEnvIndices) -> list[int]:
+        """Return the copies that are meant; as in lists, -1 is the last."""
+        if indices is None:
+            return list(range(self.num_envs))
+        named: Any = plain(indices)
+        copies: list[Any] = (
+            [plain(entry) for entry in named] if isinstance(named, Iterable) else [named]
+        )
+        allowed = range(-self.num_envs, self.num_envs)
+        lines = [
+            f"{self._copies.spec.name}: indices must be from 0 to {allowed[-1]}, got {copy!r}"
+            for copy in copies
+            if copy not in allowed
+        ]
+        if lines:
+            raise InputError(lines)
+        return copies
 
     def _picture(self, copy: int) -> NDArray[np.uint8] | None:
         return None if self.render_mode is None else self._copies.picture(copy)
 
     def _set_some(self, tasks: Mapping[int, TaskDict]) -> None:
         """Change the tasks of some copies, from the next ``reset`` on."""
-        coming = as_dicts(self._copies.coming_tasks)
+        self._take_first_seed()
+        coming = as_dicts(self._copies.tasks.coming)
         for copy, task in tasks.items():
             coming[copy] = task
-        self._copies.set_tasks(coming)
+        self._copies.tasks.set(coming)
 
     def _take_options(self) -> None:
         given = {copy: options for copy, options in enumerate(self._options) if options}
@@ -191,13 +233,18 @@ class TaskVecEnv(VecEnv):
         if given:
             self._set_some({copy: options["task"] for copy, options in given.items()})
 
+    def _take_first_seed(self) -> None:
+        # A later one is for the next ``reset``, and episodes may be running.
+        if not self._copies.is_seeded:
+            self._take_seed()
+
     def _take_seed(self) -> None:
         seed = self._seeds[0]
         self._reset_seeds()
-        if seed is None and not self._copies.is_seeded:
-            seed = secrets.randbits(63)
         if seed is not None:
             self._copies.seed(seed)
+        elif not self._copies.is_seeded:
+            self._copies.seed(secrets.randbits(63), given=False)
 
 
 def _about_end(stepped: Stepped, copy: int) -> dict[str, Any]:

@@ -76,6 +76,11 @@ def describe(parameter: Parameter) -> str:
     return what + allowed + (f" {parameter.unit}" if parameter.unit else "")
 
 
+def plain(value: object) -> object:
+    """Return the numbers of numpy and torch as Python's own, arrays and tensors as nested lists."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic | Tensor) else value
+
+
 def _read(owner: str, parameters: Mapping[str, Parameter], task: object) -> dict[str, Tensor]:
     """Return the parameters of one task, or raise with all its faults."""
     if not isinstance(task, Mapping):
@@ -88,13 +93,13 @@ def _read(owner: str, parameters: Mapping[str, Parameter], task: object) -> dict
             continue
         fault, leaf = _read_value(parameter, task[key])
         if fault is not None:
-            came = reprlib.repr(_plain(task[key]))
+            came = reprlib.repr(plain(task[key]))
             lines.append(f"{owner}: {key} ({parameter.text}) must be {fault}, got {came}")
         else:
             row[key] = leaf
     strangers = [key for key in task if key not in parameters and key != _ID]
     lines += [unknown(f"{owner}: task parameter", key, parameters) for key in strangers]
-    place = task.get(_ID, 0)
+    place = plain(task.get(_ID, 0))
     if place != -1 and not COUNT_OR_ZERO.accepts(place):
         lines.append(f"{owner}: {_ID} must be {COUNT_OR_ZERO.text}, or absent; got {place!r}")
     if lines:
@@ -105,7 +110,7 @@ def _read(owner: str, parameters: Mapping[str, Parameter], task: object) -> dict
 def _read_value(parameter: Parameter, value: object) -> tuple[str | None, Tensor]:
     """Return what is allowed where the value is not, else None; and the value as float32."""
     allowed, nothing = describe(parameter), torch.empty(0)
-    shape = _shape(_plain(value))
+    shape = _shape(plain(value))
     if shape is None:
         return allowed, nothing
     fits = len(shape) == len(parameter.shape) and all(
@@ -114,7 +119,7 @@ def _read_value(parameter: Parameter, value: object) -> tuple[str | None, Tensor
     if not fits:
         return allowed, nothing
     # What is stored is float32, and so bounds are met by what they round to.
-    leaf = torch.from_numpy(np.asarray(_plain(value), dtype=np.float64)).float()
+    leaf = torch.from_numpy(np.asarray(plain(value), dtype=np.float64)).float()
     low, high = (torch.tensor(bound).float() for bound in (parameter.low, parameter.high))
     if not bool(((leaf >= low) & (leaf <= high)).all()):
         return allowed, nothing
@@ -123,15 +128,10 @@ def _read_value(parameter: Parameter, value: object) -> tuple[str | None, Tensor
     return (None if parameter.fault is None else parameter.fault(leaf)), leaf
 
 
-def _plain(value: object) -> object:
-    """Return arrays and tensors as nested lists."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic | Tensor) else value
-
-
 def _shape(value: object) -> tuple[int, ...] | None:
     """Return the shape of nested lists of numbers; None where they are none, or ragged."""
     if isinstance(value, list | tuple):
-        shapes = {_shape(_plain(entry)) for entry in value}
+        shapes = {_shape(plain(entry)) for entry in value}
         inner = shapes.pop() if len(shapes) == 1 else None
         return None if inner is None else (len(value), *inner)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,9 +1,11 @@
 """The faces that the environments show to Gymnasium and Stable-Baselines3."""
 
+import itertools
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -21,6 +23,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from metarl import envs
 from metarl.checks import InputError
 from metarl.envs import ENVS
+from metarl.envs.from_mjcf import FromMjcf, Goal
 from metarl.envs.gymnasium_single import TaskEnv
 from metarl.envs.gymnasium_vector import TaskVectorEnv
 from metarl.envs.sb3 import TaskVecEnv
@@ -31,6 +34,23 @@ from metarl.seeding import Streams
 N = 3
 GOAL, CHEETAH = "metarl/PointNavigation-v0", "metarl/HalfCheetahDir-v0"
 VEL, MDP = "metarl/HalfCheetahVel-v0", "metarl/TabularMDP-v0"
+GRID = "metarl/GridNavi-v0"
+FINITE = {GOAL: "pearl-2019"}  # where tasks have a place in a list
+ROCKET = FromMjcf(  # its simulator fails under a full push
+    name="my/Rocket-v0",
+    xml="""
+    <mujoco>
+      <worldbody>
+        <body><joint name="slide" type="slide" axis="1 0 0"/><geom size="0.1" mass="1"/></body>
+      </worldbody>
+      <actuator><motor joint="slide" gear="1e13" ctrlrange="-1 1"/></actuator>
+    </mujoco>
+    """,
+    reward=lambda moved: moved.after[:, 0] - moved.parameter["place"],
+    horizon=20,
+    substeps=1,
+    goals=(Goal("place", low=0.0, high=1.0),),
+)
 every_env = pytest.mark.parametrize("name", ENVS)
 
 
@@ -205,11 +225,12 @@ def test_splits_give_their_own_tasks(name: str) -> None:
     for split in distribution.held_out_lists:
         env = single(name, split=split)
         length = min(4, distribution.held_out_lists[split] or 4)
-        frozen = from_dicts(name, distribution.parameters, env.sample_tasks(length))
+        frozen = from_dicts(name, distribution.parameters, env.held_out_tasks(length))
         expected = distribution.held_out(length, split)
         for key, leaf in expected.parameter.items():
             assert torch.equal(frozen.parameter[key], leaf)
-        assert env.sample_tasks(1)[0] == env.task
+        assert env.held_out_tasks(1) == [env.task]
+        assert env.sample_tasks(length) == env.held_out_tasks(length)
     env = single(name)
     env.reset(seed=0)
     drawn = [str(env.sample_tasks(8)) for _ in range(2)]
@@ -228,7 +249,7 @@ def test_settings_are_refused_by_name() -> None:
             TaskEnv(VEL, **settings)
     with pytest.raises(InputError, match="did you mean 'SameStep'"):
         gymnasium.make_vec(VEL, autoreset_mode="SameStp")
-    with pytest.raises(InputError, match="num_copies must be"):
+    with pytest.raises(InputError, match=r"num_envs must be a whole number .* got 0"):
         TaskVecEnv(VEL, 0)
     with pytest.raises(InputError, match="no 'metarl/Velocity"):
         TaskVecEnv("metarl/Velocity-v0", 1)
@@ -243,14 +264,14 @@ def test_mistakes_in_use_are_refused_by_name() -> None:
             reset(options={"taks": {"velocity": 1.0}})
     with pytest.raises(InputError, match=r"velocity .* from 0 to 4 m/s, got -1"):
         env.set_task({"velocity": -1})
-    with pytest.raises(InputError, match="a list of one task, or one of 3 is needed"):
+    with pytest.raises(InputError, match="a list of one task, or one of 3, is needed, got 2"):
         copies.set_tasks([{"velocity": 1.0}] * 2)
     with pytest.raises(InputError, match="a list of one task"):
         copies.set_tasks({"velocity": 1.0})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="30 held-out tasks, asked for 31"):
         single(VEL, preset="pearl-2019", split="test").sample_tasks(31)
     env.reset()
-    with pytest.raises(InputError, match=r"actions must be \(1, 6\), got \(1, 5\)"):
+    with pytest.raises(InputError, match=r"an action must be \(6,\), got \(5,\)"):
         env.step(np.zeros(5))
     table = single(MDP)
     table.reset()
@@ -282,7 +303,8 @@ def test_who_ends_starts_again_in_the_same_step() -> None:
         for copy in np.flatnonzero(ended):
             assert infos["final_obs"][copy] == pytest.approx(goals[copy], abs=0.01)
             assert reward[copy] == pytest.approx(0.0, abs=0.01)
-        assert infos["_task_id"].tolist() == ended
+        assert infos["_task"].tolist() == ended
+        assert infos["_task_id"].all()
 
 
 def test_who_ends_starts_again_in_the_next_step() -> None:
@@ -298,7 +320,7 @@ def test_who_ends_starts_again_in_the_next_step() -> None:
         assert "final_obs" not in infos
         if ends:
             assert (reward[ends[-1]] == 0.0).all()
-            assert infos.get("_task_id", np.zeros(N, bool)).tolist() == ends[-1]
+            assert infos.get("_task", np.zeros(N, bool)).tolist() == ends[-1]
         ends.append(terminated.tolist())
         places.append(obs[:, 0].tolist())
     assert ends == [
@@ -365,13 +387,13 @@ def test_every_start_has_noise_of_its_own() -> None:
 
 
 def test_a_failed_step_truncates_where_the_copy_was() -> None:
-    env, copies, venv = single(CHEETAH), vector(CHEETAH), TaskVecEnv(CHEETAH, N)
+    env, copies, venv = TaskEnv(ROCKET), TaskVectorEnv(ROCKET, N), TaskVecEnv(ROCKET, N)
     start, _ = env.reset(seed=1)
-    obs, reward, terminated, truncated, info = env.step(np.full(6, np.nan, np.float32))
-    assert (reward, terminated, truncated, info) == (0.0, False, True, {"faulty": True})
+    obs, reward, terminated, truncated, info = env.step(np.array([1.0]))
+    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert info == {"task_id": -1, "faulty": True}
     assert np.array_equal(obs, start)
-    action = np.zeros((N, 6), dtype=np.float32)
-    action[1] = np.nan
+    action = np.array([[0.0], [1.0], [0.0]])
     starts, _ = copies.reset(seed=1)
     seen, rewards, ends, cuts, infos = copies.step(action)
     assert cuts.tolist() == infos["final_info"]["faulty"].tolist() == [False, True, False]
@@ -389,16 +411,63 @@ def test_a_failed_step_truncates_where_the_copy_was() -> None:
     assert venv_infos[0] == {}
 
 
-def test_what_is_given_out_is_the_callers() -> None:
-    for env in (vector(GOAL), vector(CHEETAH)):
-        obs, _ = env.reset(seed=0)
-        action = np.full(env.action_space.shape, 0.1, dtype=np.float32)
-        expected = [env.step(action)[0].copy() for _ in range(3)]
-        obs, _ = env.reset(seed=0)
-        for time in range(3):
-            obs += 1.0
-            obs = env.step(action)[0]
-            assert np.array_equal(obs, expected[time])
+def test_who_fails_while_another_starts_again_is_shown_where_it_was() -> None:
+    copies = TaskVectorEnv(ROCKET, N, autoreset_mode=AutoresetMode.NEXT_STEP)
+    copies.reset(seed=1)
+    before = copies.step(np.array([[0.0], [1.0], [0.0]]))[0]
+    obs, _, _, truncated, infos = copies.step(np.array([[0.0], [0.0], [1.0]]))
+    assert truncated.tolist() == infos["faulty"].tolist() == [False, False, True]
+    assert np.array_equal(obs[2], before[2])
+    assert not np.array_equal(obs[1], before[1])
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_what_is_given_out_is_the_callers(mode: AutoresetMode) -> None:
+    for name in (GOAL, CHEETAH, GRID):
+        env = vector(name, autoreset_mode=mode, preset=FINITE.get(name), config={"horizon": 2})
+
+        def run(env: TaskVectorEnv, spoil: bool) -> list[Any]:
+            told: list[Any] = [env.reset(seed=0)]
+            kept = [deepcopy(told[-1])]
+            for action in actions(env, 6):
+                if spoil:
+                    overwrite(told)
+                told.append(env.step(action))
+                pairs = itertools.combinations(arrays(told[-1]), 2)
+                assert not any(np.shares_memory(one, other) for one, other in pairs)
+                kept.append(deepcopy(told[-1]))
+            return kept
+
+        assert_same(run(env, spoil=True), run(env, spoil=False))
+
+
+def overwrite(told: Any) -> None:
+    """Change every array there is."""
+    for array in arrays(told):
+        array[...] = ~array if array.dtype == np.bool_ else array + 7
+
+
+def arrays(told: Any) -> Iterator[np.ndarray[Any, Any]]:
+    if isinstance(told, np.ndarray) and told.dtype == object:
+        told = told.tolist()
+    if isinstance(told, np.ndarray):
+        yield told
+    elif isinstance(told, dict | list | tuple):
+        for entry in told.values() if isinstance(told, dict) else told:
+            yield from arrays(entry)
+
+
+def assert_same(one: Any, other: Any) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        one, other = list(one.values()), list(other.values())
+    if isinstance(one, np.ndarray) and one.dtype == object:
+        one, other = one.tolist(), other.tolist()
+    if isinstance(one, list | tuple):
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert np.array_equal(one, other)
 
 
 def test_gymnasiums_wrappers_take_the_vector_face() -> None:
