@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.checks import COUNT_OR_ZERO, InputError, unknown
+from metarl.checks import COUNT_OR_ZERO, LARGEST, InputError, unknown
 from metarl.types import Parameter, Tasks
 
 TaskDict: TypeAlias = dict[str, Any]
 """One task by the names of its parameters: numbers, or nested lists of them."""
 
 _ID = "task_id"
-_LARGEST = 3.4e38  # about the largest float32
 
 
 def as_dicts(tasks: Tasks) -> list[TaskDict]:
@@ -136,4 +135,4 @@ def _shape(value: object) -> tuple[int, ...] | None:
         return None if inner is None else (len(value), *inner)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return () if abs(value) < _LARGEST else None  # which NaN is not
+    return () if abs(value) < LARGEST else None  # which NaN is not

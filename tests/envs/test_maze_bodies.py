@@ -386,7 +386,7 @@ def test_a_task_that_cannot_be_is_refused() -> None:
         ValueError, match=rf"^{POINT}: goal of task 2 must be .*\(2, 1\) is a wall$"
     ):
         env.reset(tasks(goal=[[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]]), 2, STREAMS)
-    with pytest.raises(ValueError, match="takes tasks with goal; got walls, start, goal"):
+    with pytest.raises(ValueError, match="takes tasks with goal; got goal, start, walls"):
         env.reset(tasks(**a_maze()), 2, STREAMS)
 
 
