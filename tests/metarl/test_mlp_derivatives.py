@@ -111,7 +111,9 @@ def test_forward_is_the_network_and_keeps_every_layers_input(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("sizes", [(17, 64, 6), (2, 7, 3), (5, 33, 50, 1), (20, 100, 10)])
+@pytest.mark.parametrize(
+    "sizes", [(17, 64, 6), (17, 8, 8, 6), (2, 7, 3), (5, 33, 50, 1), (20, 100, 10)]
+)
 def test_the_last_bit_does_not_depend_on_how_tasks_are_split(
     sizes: tuple[int, ...], dtype: torch.dtype
 ) -> None:
@@ -124,7 +126,7 @@ def test_the_last_bit_does_not_depend_on_how_tasks_are_split(
             {name: leaf[rows].to(dtype).clone() for name, leaf in tree.items()}
             for tree in (whole.params, whole.direction)
         )
-        x = whole.x[rows].to(dtype).clone()
+        x = whole.x[rows].to(dtype).repeat(1, 10, 1)
         values, output = mlp_derivatives.forward(params, x, whole.num_layers, "tanh")
         back = mlp_derivatives.backward(params, values, output.sin(), "tanh", twice=True)
         moved = mlp_derivatives.tangents(params, values, direction, "tanh")
