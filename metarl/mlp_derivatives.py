@@ -181,8 +181,8 @@ def _add_layer(gradient: Params, layer: int, weight: Tensor, delta: Tensor) -> N
 
 def _outer(value: Tensor, delta: Tensor) -> Tensor:
     """Sum value delta^T over samples: [K, in, out]."""
-    # With the narrow factor first, the product of a last layer takes a third of the time. Rows of the
-    # result are then as long as the input, which only the first layer's may be of any length.
+    # With the narrow factor first, the product of a last layer takes a third of the time. Rows of
+    # the result are then as long as the input, and that of the first layer may be of any length.
     if delta.shape[-1] < value.shape[-1] and value.shape[-1] % _UNITS == 0:
         return torch.bmm(delta.mT, value).mT
     return torch.bmm(value.mT, delta)
