@@ -57,6 +57,18 @@ def test_sampling_beside_physics_and_peers() -> None:
         assert re.search(rf"\b{peers[f'metarl_over_{name}']:.1f}\b", text)
 
 
+def test_our_vec_env_beside_stable_baselines() -> None:
+    result = bench("half-cheetah-dir_amd")
+    share = result["phases"]["sampling"]["share_of_raw_policy_controls"]["median"]
+    peers = {name: entry["median"] for name, entry in result["peers"].items()}
+    text = PAGE.split("On the AMD machine")[1].split("What was done")[0]
+    shown = [f"{share:.0%}", f"{peers['metarl_over_sb3_subproc']:.1f} times SB3"]
+    shown += [
+        f"{peers[f'metarl_vec_env_{number}_over_sb3_subproc']:.1f} times" for number in (8, 64)
+    ]
+    assert all(figure in text for figure in shown), shown
+
+
 def test_environments() -> None:
     entries = {row["name"].removeprefix("metarl/"): row for row in bench("envs")["environments"]}
     rows = {row[0]: row[1:] for row in rows_below("Environments", 3)}
