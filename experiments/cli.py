@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | evaluate | check | bench``."""
+"""The command line: ``metarl list | train | evaluate | check | gallery | bench``."""
 
 import importlib.metadata
 import json
@@ -35,7 +35,7 @@ from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "check")
+_EXPLAIN_THEMSELVES = ("evaluate", "check", "gallery")
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
