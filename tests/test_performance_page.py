@@ -82,6 +82,16 @@ def test_environments() -> None:
             assert physics[1] == f"{figures['share']:.0%}"
 
 
+def test_what_is_said_of_the_environments() -> None:
+    rows = {row["name"]: row["figures"] for row in bench("envs")["environments"]}
+    tensors = [one["environment"]["median"] / 1e6 for one in rows.values() if "share" not in one]
+    shares = {name: one["share"]["median"] for name, one in rows.items() if "share" in one}
+    ball = shares.pop("metarl/PointMaze-v0")
+    assert f"make {min(tensors):.0f} to {max(tensors):.0f} million steps" in PAGE
+    assert f"bodies {min(shares.values()):.0%} or more" in PAGE
+    assert f"leave {ball:.0%}, where 85%" in PAGE
+
+
 def test_scaling() -> None:
     cells = bench("scaling_navigation_64-64")["cells"]
     rows = [row for row in rows_below("Scaling", 6) if " x " in row[0]]
