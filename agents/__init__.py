@@ -3,7 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
+from metarl.agents.maml import (
+    MamlPpo,
+    MamlPpoConfig,
+    MamlTrpo,
+    MamlTrpoConfig,
+    MamlVpg,
+    MamlVpgConfig,
+)
 from metarl.agents.references import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.checks import InputError, unknown
@@ -12,7 +19,9 @@ from metarl.protocols import Algorithm
 from metarl.seeding import Streams
 from metarl.types import EnvSpec
 
-AgentConfig: TypeAlias = MamlTrpoConfig | ReptileConfig | RandomConfig
+AgentConfig: TypeAlias = (
+    MamlTrpoConfig | MamlPpoConfig | MamlVpgConfig | ReptileConfig | RandomConfig
+)
 
 
 class Entry(NamedTuple):
@@ -28,6 +37,8 @@ AGENTS: Mapping[str, Entry] = {
     "maml-trpo": Entry(
         "MAML with a trust-region outer step (Finn et al. 2017)", MamlTrpoConfig, MamlTrpo
     ),
+    "maml-ppo": Entry("MAML with PPO's outer steps", MamlPpoConfig, MamlPpo),
+    "maml-vpg": Entry("MAML with one policy-gradient step outside", MamlVpgConfig, MamlVpg),
     "reptile": Entry(
         "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile
     ),

@@ -22,17 +22,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import AdvantageConfig, InnerConfig, begin_stacked, prepare
+from metarl.adaptation import AdvantageConfig, InnerConfig, InnerLoop
 from metarl.checks import POSITIVE, check_fields, fault_in_choice
-from metarl.meta_gradient import adapt
+from metarl.gradient_agent import GradientAgent
 from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
-from metarl.policies import PolicyConfig, StackedActor, build_policy
+from metarl.policies import PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
 from metarl.seeding import Streams
-from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
+from metarl.types import EnvSpec, Metrics, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,34 +57,21 @@ class ReptileConfig(InnerConfig, AdvantageConfig):
         )
 
 
-class Reptile:
+class Reptile(GradientAgent):
     """Owns phi, the weights from which every task adapts, and the outer optimiser."""
+
+    outer: MetaOptimizer
 
     def __init__(
         self, spec: EnvSpec, config: ReptileConfig, streams: Streams, processes: Processes = ALONE
     ) -> None:
-        self.config, self.processes = config, processes
-        self.policy = build_policy(spec, config.policy)
-        self._actor = StackedActor(self.policy)
-        self._outer = MetaOptimizer(
-            self.policy.init(streams), config.outer_optimizer, config.outer_lr
-        )
-
-    def begin(self, num_tasks: int, episodes: int) -> Adapted:
-        """Return phi for each task: leaves [K, ...]."""
-        return begin_stacked(self._outer.weights(), num_tasks)
-
-    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
-        """Act in each task with its own weights."""
-        return self._actor.act(adapted, obs, noise)
-
-    def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
-        """Take one inner step in each task."""
-        return adapt(self.policy, adapted, prepare(batch, self.config), self.config)
+        policy = build_policy(spec, config.policy)
+        outer = MetaOptimizer(policy.init(streams), config.outer_optimizer, config.outer_lr)
+        super().__init__(InnerLoop(policy, config), outer, config, processes)
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Step from phi towards the mean of the weights that the rounds lead to."""
-        phi = self._outer.weights()
+        phi = self.outer.weights()
         with torch.no_grad():
             adapted = self.begin(len(rounds[0].obs), rounds[0].obs.shape[1])
             for batch in rounds:
@@ -94,13 +80,5 @@ class Reptile:
             total = self.processes.total(trees.flatten(offsets))
             mean = total / self.processes.place(len(rounds[0].obs)).num_tasks
             gradient = mean.to(next(iter(phi.values())))
-            self._outer.step(trees.unflatten(gradient, phi))
+            self.outer.step(trees.unflatten(gradient, phi))
         return {"train/gradient_norm": float(gradient.norm())}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return phi and the outer optimiser's memory."""
-        return self._outer.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over phi and the outer optimiser's memory."""
-        self._outer.load_state_dict(state, "Reptile")

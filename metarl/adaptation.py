@@ -1,7 +1,8 @@
 """The inner loop that gradient-based meta-learners share: a policy-gradient step for each task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -16,6 +17,8 @@ from metarl.types import Adapted, Params, Trajectories
 
 NUM_ADAPTATIONS = "num_adaptations"
 """Leaf [K] of what such an agent knows: how often it has adapted to each task."""
+STEP_SIZE = "step_size/"
+"""Before a weight's name: its own step sizes, of its shape or one for all of it."""
 
 # Below this the normal equations of constant observations are singular in float64.
 _RIDGE = Allowed(1e-8, 1e8, "a number from 1e-8 to 1e8")
@@ -107,38 +110,104 @@ class InnerConfig:
         )
 
 
+def fault_in_reuse(config: InnerConfig, outer_steps: int) -> str | None:
+    """Say what is wrong with adapting anew at every of several outer steps on the same rounds.
+
+    From the second step on the first round was collected by an older theta. The ratio objective
+    weighs that in; the gradient of the log-likelihood is then that of no return.
+    """
+    if outer_steps == 1 or config.inner_objective != "log_likelihood":
+        return None
+    return (
+        f"{type(config).__name__}.inner_objective must not be 'log_likelihood' with"
+        f" outer_steps={outer_steps}: it holds for the policy that acted alone; use 'ratio'"
+    )
+
+
+class InnerLoop(NamedTuple):
+    """What adapts to a task, and how: functions of the weights that they are given.
+
+    Of theta, leaves named ``STEP_SIZE + name`` are step sizes of the weight ``name``, learned with
+    it; all others are weights of the policy.
+    """
+
+    policy: Policy
+    config: InnerConfig
+    frozen: frozenset[str] = frozenset()
+    """Names of weights that adaptation leaves alone."""
+    fresh: Mapping[str, Tensor] = MappingProxyType({})
+    """Weights that every task begins with, and that are no part of theta."""
+
+    def begin(self, theta: Params, num_tasks: int) -> Adapted:
+        """Return what is known of K tasks that were never met."""
+        return begin_stacked(theta | dict(self.fresh), num_tasks)
+
+    def step_sizes(self, adapted: Adapted) -> Params:
+        """Return, for each weight that moves, the sizes of each task's next step.
+
+        Leaves are [K], or [K, ...] of the weight's shape.
+        """
+        factor = step_factors(adapted, self.config)
+        sizes: Params = {}
+        for name in weights_of(adapted):
+            if name in self.frozen:
+                continue
+            own = adapted.get(STEP_SIZE + name)
+            sizes[name] = (
+                self.config.inner_lr * factor if own is None else spread(factor, own) * own
+            )
+        return sizes
+
+
 def begin_stacked(params: Params, num_tasks: int) -> Adapted:
     """Give each of K tasks the same weights, and a count of adaptations that stands at 0."""
     some_leaf = next(iter(params.values()))
     return trees.stack(params, num_tasks) | {NUM_ADAPTATIONS: some_leaf.new_zeros(num_tasks)}
 
 
-def adapt_stacked(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
-    """Take one policy-gradient step in each of K tasks, with weights [K, ...] of their own."""
-    weights = {name: leaf for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
-
-    def step(params: Params, one: Lesson, size: Tensor) -> Params:
-        return gradient_step(policy, params, one, config, size)
-
-    moved: Params = vmap(step)(weights, lesson, step_sizes(adapted, config))
-    return moved | {NUM_ADAPTATIONS: adapted[NUM_ADAPTATIONS] + 1}
+def weights_of(adapted: Adapted) -> Params:
+    """Return the policies' weights [K, ...] of what is known of K tasks."""
+    return {
+        name: leaf
+        for name, leaf in adapted.items()
+        if name != NUM_ADAPTATIONS and not name.startswith(STEP_SIZE)
+    }
 
 
-def step_sizes(adapted: Adapted, config: InnerConfig) -> Tensor:
-    """Return the step size [K] of each task's next adaptation."""
+def step_factors(adapted: Adapted, config: InnerConfig) -> Tensor:
+    """Return the factor [K] on the step sizes of each task's next adaptation."""
     later = (adapted[NUM_ADAPTATIONS] > 0).to(adapted[NUM_ADAPTATIONS])
-    return config.inner_lr * (1.0 + (config.later_lr_scale - 1.0) * later)
+    return 1.0 + (config.later_lr_scale - 1.0) * later
 
 
-def gradient_step(
-    policy: Policy, params: Params, lesson: Lesson, config: InnerConfig, step_size: Tensor
-) -> Params:
-    """Take one policy-gradient step in one task: theta' = theta + alpha grad J(theta)."""
+def spread(size: Tensor, leaf: Tensor) -> Tensor:
+    """Give numbers of K tasks, [K] or [K, ...], the axes of a leaf [K, ...] after their own."""
+    return size.view(*size.shape, *[1] * (leaf.dim() - size.dim()))
 
-    def loss(weights: Params) -> Tensor:
-        log_prob = policy.distribution(weights, lesson.obs).log_prob(lesson.action)
+
+def adapt_stacked(loop: InnerLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
+    """Take one policy-gradient step in each of K tasks, with weights [K, ...] of their own."""
+
+    def step(params: Params, one: Lesson, sizes: Params) -> Params:
+        return gradient_step(loop, params, one, sizes)
+
+    moved: Params = vmap(step)(weights_of(adapted), lesson, loop.step_sizes(adapted))
+    return adapted | moved | {NUM_ADAPTATIONS: adapted[NUM_ADAPTATIONS] + 1}
+
+
+def gradient_step(loop: InnerLoop, params: Params, lesson: Lesson, sizes: Params) -> Params:
+    """Take one policy-gradient step in one task: theta' = theta + alpha grad J(theta).
+
+    Returns:
+        The weights that moved: those that ``sizes`` has step sizes for.
+    """
+    policy, config = loop.policy, loop.config
+    start = trees.detach(params) if config.first_order else params
+
+    def loss(moving: Params) -> Tensor:
+        log_prob = policy.distribution(start | moving, lesson.obs).log_prob(lesson.action)
         objective = OBJECTIVES[config.inner_objective]
         return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)
 
-    start = trees.detach(params) if config.first_order else params
-    return trees.sgd_step(params, grad(loss)(start), step_size)
+    gradient = grad(loss)({name: start[name] for name in sizes})
+    return {name: params[name] - size * gradient[name] for name, size in sizes.items()}

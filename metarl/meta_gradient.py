@@ -17,14 +17,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from metarl import mlp_adaptation, trees, trust_region
-from metarl.adaptation import InnerConfig, Lesson, Rounds, adapt_stacked, begin_stacked
+from metarl import linearisation, mlp_adaptation, trees
+from metarl.adaptation import InnerLoop, Lesson, Rounds, adapt_stacked, weights_of
 from metarl.checks import Allowed, check_fields
 from metarl.distributions import Distribution
+from metarl.linearisation import Linearisation
 from metarl.parallel import one_torch_thread
 from metarl.policies import MlpPolicy, Policy, distribution_at, stacked_distribution
 from metarl.processes import ALONE, Processes
-from metarl.trust_region import Linearisation
 from metarl.types import Adapted, Params
 
 _ResultT = TypeVar("_ResultT")
@@ -66,11 +66,7 @@ _WORTH_THREADS = 2**17
 
 
 def adapt(
-    policy: Policy,
-    adapted: Adapted,
-    lesson: Lesson,
-    config: InnerConfig,
-    blocks: Blocks = DEFAULT_BLOCKS,
+    loop: InnerLoop, adapted: Adapted, lesson: Lesson, blocks: Blocks = DEFAULT_BLOCKS
 ) -> Adapted:
     """Take one policy-gradient step in each of K tasks, and record no graph.
 
@@ -79,9 +75,9 @@ def adapt(
 
     def adapt_block(rows: slice) -> Adapted:
         mine = {name: leaf[rows] for name, leaf in adapted.items()}
-        return _adapt_block(policy, mine, lesson.take(rows), config)
+        return _adapt_block(loop, mine, lesson.take(rows))
 
-    parts = _map(adapt_block, blocks.cut(policy, lesson), policy, lesson)
+    parts = _map(adapt_block, blocks.cut(loop.policy, lesson), loop.policy, lesson)
     return {name: torch.cat([part[name] for part in parts]) for name in adapted}
 
 
@@ -89,27 +85,29 @@ class AfterAdaptation:
     """The policies of K tasks after their adaptations, as a function of theta.
 
     Args:
-        policy: whose weights are adapted.
-        like: the names and shapes of these weights.
-        rounds: what they adapt to, and what the result meets.
-        config: of the adaptation.
+        loop: the adaptation.
+        like: the names and shapes of what is in theta.
+        rounds: what the tasks adapt to, and what the result meets.
         blocks: how the tasks are cut.
         processes: those that share the tasks; the K here are this one's.
     """
 
     def __init__(
         self,
-        policy: Policy,
+        loop: InnerLoop,
         like: Params,
         rounds: Rounds,
-        config: InnerConfig,
         blocks: Blocks = DEFAULT_BLOCKS,
         processes: Processes = ALONE,
     ) -> None:
-        self._policy, self._like, self._config = policy, like, config
-        self._rounds = rounds
+        self._loop, self._like, self._rounds = loop, like, rounds
         self._blocks, self._processes = blocks, processes
-        self._cuts = blocks.cut(policy, rounds.last)
+        self._cuts = blocks.cut(loop.policy, rounds.last)
+
+    @property
+    def weights(self) -> Tensor:
+        """[K, E, T] of each sample of the last round in means over tasks and steps."""
+        return self._rounds.weights
 
     def on_fraction(self, fraction: float) -> "AfterAdaptation":
         """Return the same of a share of the tasks, evenly spread, that stands for all of them."""
@@ -123,10 +121,9 @@ class AfterAdaptation:
         sums = [leaf.sum(dtype=torch.float64) for leaf in (weights, part_weights)]
         of_all, of_part = self._processes.total(torch.stack(sums))
         return AfterAdaptation(
-            self._policy,
+            self._loop,
             self._like,
             part._replace(weights=part_weights * (of_all / of_part).to(weights)),
-            self._config,
             self._blocks,
             self._processes,
         )
@@ -162,24 +159,24 @@ class AfterAdaptation:
 
     def _distribution_of(self, theta: Tensor, rows: slice) -> Distribution:
         lessons, last, _ = self._rounds.take(rows)
-        adapted = begin_stacked(trees.unflatten(theta, self._like), len(last.obs))
+        adapted = self._loop.begin(trees.unflatten(theta, self._like), len(last.obs))
         for lesson in lessons:
-            adapted = _adapt_block(self._policy, adapted, lesson, self._config)
-        return distribution_at(self._policy, adapted, last.obs)
+            adapted = _adapt_block(self._loop, adapted, lesson)
+        return distribution_at(self._loop.policy, weights_of(adapted), last.obs)
 
     def _linearise_block(self, theta: Tensor, rows: slice) -> Linearisation:
-        policy, rounds = self._policy, self._rounds.take(rows)
-        if isinstance(policy, MlpPolicy):
+        loop, rounds = self._loop, self._rounds.take(rows)
+        if isinstance(loop.policy, MlpPolicy):
             params = trees.unflatten(theta, self._like)
-            return mlp_adaptation.linearise(policy, params, rounds, self._config)
+            return mlp_adaptation.linearise(loop, loop.policy, params, rounds)
 
         def after(theta: Tensor) -> Distribution:
-            adapted = begin_stacked(trees.unflatten(theta, self._like), len(rounds.weights))
+            adapted = loop.begin(trees.unflatten(theta, self._like), len(rounds.weights))
             for lesson in rounds.lessons:
-                adapted = adapt_stacked(policy, adapted, lesson, self._config)
-            return stacked_distribution(policy, adapted, rounds.last.obs)
+                adapted = adapt_stacked(loop, adapted, lesson)
+            return stacked_distribution(loop.policy, weights_of(adapted), rounds.last.obs)
 
-        return trust_region.linearise(after, theta, rounds.weights)
+        return linearisation.linearise(after, theta, rounds.weights)
 
     def _bytes_of(self, rows: slice) -> int:
         """Estimate what the linearisation of a block remembers, from above."""
@@ -187,20 +184,20 @@ class AfterAdaptation:
         samples = last.mask[rows].numel() * last.log_prob.element_size()
         # In closed form: three numbers for each unit and adaptation, one at the last round, and a
         # few for each sample and output. Automatic differentiation keeps more.
-        units = _units(self._policy, last)
+        units = _units(self._loop.policy, last)
         per_sample = sum(units) * (3 * len(lessons) + 1)
         per_sample += 4 * (1 + units[-1]) * (len(lessons) + 1)
-        return samples * per_sample * (1 if isinstance(self._policy, MlpPolicy) else 16)
+        return samples * per_sample * (1 if isinstance(self._loop.policy, MlpPolicy) else 16)
 
     def _map(self, work: Callable[[slice], _ResultT], cuts: list[slice]) -> list[_ResultT]:
-        return _map(work, cuts, self._policy, self._rounds.last)
+        return _map(work, cuts, self._loop.policy, self._rounds.last)
 
 
-def _adapt_block(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
+def _adapt_block(loop: InnerLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
     with torch.no_grad():
-        if isinstance(policy, MlpPolicy):
-            return mlp_adaptation.adapt_block(policy, adapted, lesson, config)
-        return adapt_stacked(policy, adapted, lesson, config)
+        if isinstance(loop.policy, MlpPolicy):
+            return mlp_adaptation.adapt_block(loop, loop.policy, adapted, lesson)
+        return adapt_stacked(loop, adapted, lesson)
 
 
 def _units(policy: Policy, lesson: Lesson) -> tuple[int, ...]:

@@ -1,9 +1,10 @@
 """Adaptation of perceptron policies, and its derivatives, in closed form.
 
-The letters are those of ``metarl.trust_region``. One adaptation is theta' = theta - alpha g(theta)
-with g the gradient of the inner loss, so its Jacobian I - alpha H is symmetric: ``transport`` is a
-product with it and serves J v and J^T u alike. H v is a Hessian-vector product through the network
-(``metarl.mlp_derivatives``) and through the objective above it (``Inner``).
+The letters are those of ``metarl.linearisation``. One adaptation is theta' = theta - A g(theta)
+with g the gradient of the inner loss and A the diagonal matrix of step sizes, so a product with its
+Jacobian I - A H, or with the transpose I - H A, takes one product with the Hessian H of the inner
+loss: through the network (``metarl.mlp_derivatives``) and the objective above it (``Inner``). Where
+step sizes are learned, the Jacobian by them is -g.
 
 Everything here is for a block of tasks whose activations fit in memory, with shapes as in
 ``metarl.adaptation``. It equals automatic differentiation of ``adaptation.adapt_stacked`` up to
@@ -18,16 +19,18 @@ from torch import Tensor
 from metarl import mlp_derivatives, trees
 from metarl.adaptation import (
     NUM_ADAPTATIONS,
-    InnerConfig,
+    STEP_SIZE,
+    InnerLoop,
     Lesson,
     Rounds,
-    begin_stacked,
-    step_sizes,
+    spread,
+    step_factors,
+    weights_of,
 )
 from metarl.distributions import Distribution
+from metarl.linearisation import Linearisation
 from metarl.objectives import OBJECTIVES, Objective
 from metarl.policies import MlpPolicy, stacked_head
-from metarl.trust_region import Linearisation
 from metarl.types import Adapted, Params
 
 
@@ -69,24 +72,88 @@ class Adaptation(NamedTuple):
 
     params: Params
     """theta, [K, ...]."""
-    size: Tensor
-    """alpha, [K]."""
+    sizes: Params
+    """The diagonal of A for the weights that move: [K], or [K, ...] of the weight's shape."""
+    factor: Tensor
+    """[K] of the sizes by those that are learned."""
+    gradient: Params
+    """g, [K, ...]."""
     values: list[Tensor]
     """Of the forward pass."""
     back: mlp_derivatives.Backward
     inner: Inner
 
 
-def adapt_block(
-    policy: MlpPolicy, adapted: Adapted, lesson: Lesson, config: InnerConfig
-) -> Adapted:
+def adapt_block(loop: InnerLoop, policy: MlpPolicy, adapted: Adapted, lesson: Lesson) -> Adapted:
     """Take one policy-gradient step in each task, as ``adaptation.adapt_stacked`` does."""
-    return _adapt(policy, adapted, lesson, config, twice=False)[0]
+    return _adapt(loop, policy, adapted, lesson, twice=False)[0]
 
 
-def transport(policy: MlpPolicy, adaptation: Adaptation, direction: Params) -> Params:
-    """Multiply directions [K, ...] in the weights by I - alpha H, which is symmetric."""
-    params, size, values, back, inner = adaptation
+def _adapt(
+    loop: InnerLoop, policy: MlpPolicy, adapted: Adapted, lesson: Lesson, *, twice: bool
+) -> tuple[Adapted, Adaptation]:
+    """Take one policy-gradient step; with ``twice``, it can be differentiated."""
+    params, sizes = weights_of(adapted), loop.step_sizes(adapted)
+    activation, objective = policy.config.activation, OBJECTIVES[loop.config.inner_objective]
+    values, distribution = _forward(policy, params, lesson.obs)
+    inner = _inner(distribution, lesson, objective, twice=twice)
+    output, head = _pull(policy, params, inner.gradient())
+    back = mlp_derivatives.backward(params, values, output, activation, twice=twice)
+    gradient = back.gradient | head
+    moved = adapted | _minus({name: params[name] for name in sizes}, gradient, sizes)
+    moved[NUM_ADAPTATIONS] = adapted[NUM_ADAPTATIONS] + 1
+    factor = step_factors(adapted, loop.config)
+    return moved, Adaptation(params, sizes, factor, gradient, values, back, inner)
+
+
+def _push_through(
+    policy: MlpPolicy, adaptation: Adaptation, direction: Params, *, first_order: bool
+) -> Params:
+    """Multiply a direction, [K, ...] in theta, by the Jacobian of an adaptation."""
+    moved = dict(direction)
+    if not first_order:
+        product = _hessian_product(policy, adaptation, direction)
+        sizes = adaptation.sizes
+        moved |= _minus({name: direction[name] for name in sizes}, product, sizes)
+    for name, gradient in _learned(adaptation, direction):
+        moved[name] = moved[name] - spread(direction[STEP_SIZE + name], gradient) * gradient
+    return moved
+
+
+def _pull_through(
+    policy: MlpPolicy, adaptation: Adaptation, cotangent: Params, *, first_order: bool
+) -> Params:
+    """Multiply a cotangent, [K, ...] in theta, by the transposed Jacobian of an adaptation."""
+    pulled = dict(cotangent)
+    if not first_order:
+        sizes = adaptation.sizes
+        scaled = {
+            name: spread(sizes[name], leaf) * cotangent[name]
+            if name in sizes
+            else torch.zeros_like(leaf)
+            for name, leaf in adaptation.params.items()
+        }
+        product = _hessian_product(policy, adaptation, scaled)
+        pulled |= {name: cotangent[name] - product[name] for name in scaled}
+    for name, gradient in _learned(adaptation, cotangent):
+        own, slope = cotangent[STEP_SIZE + name], cotangent[name] * gradient
+        per_layer = own.dim() < slope.dim()
+        pulled[STEP_SIZE + name] = own - (slope.flatten(1).sum(-1) if per_layer else slope)
+    return pulled
+
+
+def _learned(adaptation: Adaptation, theta: Params) -> list[tuple[str, Tensor]]:
+    """Return the weights whose step sizes are learned, with g times the factor on those sizes."""
+    return [
+        (name, spread(adaptation.factor, adaptation.gradient[name]) * adaptation.gradient[name])
+        for name in adaptation.sizes
+        if STEP_SIZE + name in theta
+    ]
+
+
+def _hessian_product(policy: MlpPolicy, adaptation: Adaptation, direction: Params) -> Params:
+    """Multiply directions [K, ...] in the weights by H."""
+    params, *_, values, back, inner = adaptation
     activation = policy.config.activation
     moved = mlp_derivatives.tangents(params, values, direction, activation)
     tangent = _push(policy, params, direction, moved[-1], inner.first.shape)
@@ -94,22 +161,7 @@ def transport(policy: MlpPolicy, adaptation: Adaptation, direction: Params) -> P
     product = mlp_derivatives.backward_tangent(
         params, (values, back, moved), direction, output, activation
     )
-    return _minus(direction, product | head, size)
-
-
-def _adapt(
-    policy: MlpPolicy, adapted: Adapted, lesson: Lesson, config: InnerConfig, *, twice: bool
-) -> tuple[Adapted, Adaptation]:
-    """Take one policy-gradient step; with ``twice``, it can be differentiated."""
-    params = {name: leaf for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
-    activation, size = policy.config.activation, step_sizes(adapted, config)
-    values, distribution = _forward(policy, params, lesson.obs)
-    inner = _inner(distribution, lesson, OBJECTIVES[config.inner_objective], twice=twice)
-    output, head = _pull(policy, params, inner.gradient())
-    back = mlp_derivatives.backward(params, values, output, activation, twice=twice)
-    moved = _minus(params, back.gradient | head, size)
-    moved[NUM_ADAPTATIONS] = adapted[NUM_ADAPTATIONS] + 1
-    return moved, Adaptation(params, size, values, back, inner)
+    return product | head
 
 
 def _inner(
@@ -124,37 +176,34 @@ def _inner(
     return Inner(distribution, lesson.action, first.detach(), second)
 
 
-def linearise(
-    policy: MlpPolicy, params: Params, rounds: Rounds, config: InnerConfig
-) -> Linearisation:
+def linearise(loop: InnerLoop, policy: MlpPolicy, theta: Params, rounds: Rounds) -> Linearisation:
     """Linearise what theta does to the distributions of a block of tasks after adaptation.
 
     Args:
-        policy: whose weights are adapted.
-        params: theta, for all tasks.
+        loop: the adaptation.
+        policy: the loop's, whose weights are adapted.
+        theta: for all tasks.
         rounds: what the tasks adapt to, and what the result meets.
-        config: of the adaptation.
     """
     (lessons, last, weights), activation = rounds, policy.config.activation
-    adapted, chain = begin_stacked(params, len(last.obs)), []
+    adapted, chain, first_order = loop.begin(theta, len(last.obs)), [], loop.config.first_order
     for lesson in lessons:
-        adapted, step = _adapt(policy, adapted, lesson, config, twice=not config.first_order)
+        adapted, step = _adapt(loop, policy, adapted, lesson, twice=not first_order)
         chain.append(step)
-    if config.first_order:
-        chain = []  # I - alpha H counts as I
     values, distribution = _forward(policy, adapted, last.obs)
 
     def pull(cotangent: Distribution) -> Tensor:
         output, head = _pull(policy, adapted, cotangent)
-        direction = mlp_derivatives.backward(adapted, values, output, activation).gradient | head
+        direction = {name: torch.zeros_like(adapted[name]) for name in theta}
+        direction |= mlp_derivatives.backward(adapted, values, output, activation).gradient | head
         for step in reversed(chain):
-            direction = transport(policy, step, direction)
-        return trees.flatten(trees.sum_over_tasks({name: direction[name] for name in params}))
+            direction = _pull_through(policy, step, direction, first_order=first_order)
+        return trees.flatten(trees.sum_over_tasks({name: direction[name] for name in theta}))
 
     def fisher(v: Tensor) -> Tensor:
-        direction = trees.stack(trees.unflatten(v, params), len(last.obs))
+        direction = trees.stack(trees.unflatten(v, theta), len(last.obs))
         for step in chain:
-            direction = transport(policy, step, direction)
+            direction = _push_through(policy, step, direction, first_order=first_order)
         moved = mlp_derivatives.tangents(adapted, values, direction, activation)[-1]
         tangent = _push(policy, adapted, direction, moved, weights.shape)
         return pull(_scaled(distribution.fisher_product(tangent), weights))  # type: ignore[arg-type]
@@ -187,9 +236,9 @@ def _scaled(distribution: Distribution, factor: Tensor) -> Distribution:
     return type(distribution)(*(leaf * factor[..., None] for leaf in distribution))
 
 
-def _minus(params: Params, step: Params, size: Tensor) -> Params:
-    """Take steps of sizes [K] against ``step``, both with leaves [K, ...]."""
+def _minus(params: Params, step: Params, sizes: Params) -> Params:
+    """Take steps of given sizes against ``step``, both with leaves [K, ...]."""
     return {
-        name: torch.addcmul(leaf, size.view(-1, *[1] * (leaf.dim() - 1)), step[name], value=-1)
+        name: torch.addcmul(leaf, spread(sizes[name], leaf), step[name], value=-1)
         for name, leaf in params.items()
     }

@@ -1,4 +1,4 @@
-"""An outer optimiser over a dict of weights, whose state is a flat dict of tensors."""
+"""What owns theta, and outer optimisers over it, whose state is a flat dict of tensors."""
 
 from typing import Literal, TypeAlias
 
@@ -15,11 +15,34 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 }
 
 
-class MetaOptimizer:
-    """Owns the weights of an agent and what its optimiser remembers of earlier gradients."""
+class Theta:
+    """Owns the weights that an agent meta-learns."""
+
+    def __init__(self, params: Params) -> None:
+        self.params: Params = {leaf: value.clone() for leaf, value in params.items()}
+
+    def weights(self) -> Params:
+        """Return a copy of the weights, which later steps leave alone."""
+        return {name: leaf.clone() for name, leaf in self.params.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
+        return self.weights()
+
+    def load_state_dict(self, state: dict[str, Tensor], owner: str) -> None:
+        """Take over a state.
+
+        Raises:
+            ValueError: an entry is missing, unknown or of another shape; nothing was taken over.
+        """
+        self.params = trees.take_over(self.params, state, owner)
+
+
+class MetaOptimizer(Theta):
+    """Owns weights, and what an optimiser remembers of earlier gradients."""
 
     def __init__(self, params: Params, name: OptimizerName, step_size: float) -> None:
-        self.params: Params = {leaf: value.clone() for leaf, value in params.items()}
+        super().__init__(params)
         make = OPTIMIZERS[name]
         self._optimizer = make(self.params.values(), lr=step_size)  # type: ignore[call-arg]
         # A step along nothing makes the optimiser lay out its memory, which is then set to the
@@ -27,10 +50,6 @@ class MetaOptimizer:
         self.step({leaf: torch.zeros_like(value) for leaf, value in params.items()})
         for value in self._memory().values():
             value.zero_()
-
-    def weights(self) -> Params:
-        """Return a copy of the weights, which later steps leave alone."""
-        return {name: leaf.clone() for name, leaf in self.params.items()}
 
     def step(self, gradient: Params) -> None:
         """Take one step down the gradient."""
@@ -43,11 +62,7 @@ class MetaOptimizer:
         return self.weights() | {name: value.clone() for name, value in self._memory().items()}
 
     def load_state_dict(self, state: dict[str, Tensor], owner: str) -> None:
-        """Take over weights and memory.
-
-        Raises:
-            ValueError: an entry is missing, unknown or of another shape; nothing was taken over.
-        """
+        """Take over weights and memory; raise ValueError as ``Theta`` does."""
         current = self.params | self._memory()
         for name, value in trees.take_over(current, state, owner).items():
             current[name].copy_(value)

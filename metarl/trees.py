@@ -21,11 +21,6 @@ def sum_over_tasks(stacked: Params) -> Params:
     return {name: leaf.sum(0, dtype=torch.float64) for name, leaf in stacked.items()}
 
 
-def sgd_step(params: Params, gradient: Params, step_size: float | Tensor) -> Params:
-    """Take one step of gradient descent."""
-    return {name: leaf - step_size * gradient[name] for name, leaf in params.items()}
-
-
 def detach(params: Params) -> Params:
     """Cut the weights from the graph that made them."""
     return {name: leaf.detach() for name, leaf in params.items()}

@@ -1,21 +1,23 @@
 """One constrained step of natural gradient (TRPO, Schulman et al. 2015, appendix C).
 
-The letters: theta [P] are the weights before any adaptation, ``after`` maps them to the action
-distributions *after* adaptation at all observations of the last round, and J is its Jacobian. At
-the old weights the Hessian of the mean KL is J^T F J, with F the Fisher information of the
-distributions, so a product with it needs one J v and one J^T u and no third derivative.
+The letters are those of ``metarl.linearisation``, at the last round. At the old weights the Hessian
+of the mean KL is J^T F J, with F the Fisher information of the distributions, so a product with it
+needs one J v and one J^T u and no third derivative.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from metarl import trees
 from metarl.checks import COUNT, FRACTION, NON_NEGATIVE, POSITIVE, SHARE, check_fields
-from metarl.distributions import Distribution, detached, kl
+from metarl.distributions import Distribution, kl
+from metarl.linearisation import Term, rise
+from metarl.optimizers import Theta
 from metarl.returns import weighted_sum
 from metarl.trees import dot
 from metarl.types import Metrics
@@ -82,101 +84,37 @@ def conjugate_gradient(
     return Solution(x, dot(x, b - residual))
 
 
-class Linearisation(NamedTuple):
-    """The adapted policies at theta, and the products with their Jacobian."""
-
-    distribution: Distribution
-    """[K, E, T, ...], without a graph."""
-    pull: Callable[[Distribution], Tensor]
-    """u -> J^T u: a cotangent of the distribution's parameters to a vector [P]."""
-    fisher: Callable[[Tensor], Tensor]
-    """v -> J^T F J v, both [P], with the samples weighted as the constraint weights them.
-
-    Sums over tasks may come in float64, in which they do not show how the tasks were split.
-    """
-
-
-class AdaptedPolicies(Protocol):
-    """The policies after adaptation, as a function of theta [P]."""
-
-    def on_fraction(self, fraction: float) -> "AdaptedPolicies":
-        """Return the same of a share of the tasks, weighted so that it stands for all."""
-        ...
-
-    def distribution(self, theta: Tensor) -> Distribution:
-        """Return the action distributions [K, E, T, ...], without a graph."""
-        ...
-
-    def linearise(self, theta: Tensor) -> Linearisation:
-        """Return them with the products that a step from theta needs."""
-        ...
-
-
-def linearise(
-    after: Callable[[Tensor], Distribution], theta: Tensor, weights: Tensor
-) -> Linearisation:
-    """Linearise any differentiable function of theta, by automatic differentiation.
-
-    J v is taken as the derivative of u -> J^T u, which is linear: both directions then reuse one
-    retained graph, where forward-mode differentiation would run the adaptation again for every v.
-
-    Args:
-        after: theta [P] to distributions with parameters [..., A] at all samples.
-        theta: [P].
-        weights: [...] of each sample in the mean; 0 for steps after an episode's end.
-    """
-    with torch.enable_grad():
-        theta = theta.detach().requires_grad_()
-        distribution = after(theta)
-        outputs = list(distribution)
-        probes = [torch.zeros_like(leaf, requires_grad=True) for leaf in outputs]
-        (pullback,) = torch.autograd.grad(outputs, theta, probes, create_graph=True)
-    fixed = detached(distribution)
-
-    def pull(cotangent: Distribution) -> Tensor:
-        return torch.autograd.grad(outputs, theta, list(cotangent), retain_graph=True)[0]
-
-    def fisher(v: Tensor) -> Tensor:
-        tangent = torch.autograd.grad(pullback, probes, v, retain_graph=True)
-        image = fixed.fisher_product(type(fixed)(*tangent))  # type: ignore[arg-type]
-        return pull(type(fixed)(*(leaf * weights[..., None] for leaf in image)))
-
-    return Linearisation(fixed, pull, fisher)
-
-
 def trust_region_step(
     theta: Tensor,
-    policies: AdaptedPolicies,
-    surrogate: Callable[[Distribution], Tensor],
-    weights: Tensor,
+    terms: Sequence[Term],
     config: TrustRegionConfig,
     total: Callable[[Tensor], Tensor] = lambda share: share,
 ) -> tuple[Tensor, Metrics]:
-    """Raise the surrogate within a ball of mean KL around the old distributions.
+    """Raise a sum of terms within a ball of mean KL around the old distributions.
 
-    A step is accepted when the surrogate rises and the KL stays within its bound, both on the batch
-    itself; a step to anything that is not finite fails both tests and is refused.
+    The ball is one of the first term's policies. A step is accepted when the sum rises and the KL
+    stays within its bound, both on the batch itself; a step to anything that is not finite fails
+    both tests and is refused.
 
     Args:
         theta: [P].
-        policies: the adapted distributions as a function of theta.
-        surrogate: scalar to be raised, a function of those distributions.
-        weights: [...] of each sample in the mean KL; they sum to 1.
+        terms: what is to be raised.
         config: sizes of the step.
-        total: adds up what each of several processes computed on its share of the tasks; policies,
-            surrogate and weights are those of this process, and all take the same step.
+        total: adds up what each of several processes computed on its share of the tasks; the terms
+            are those of this process, and all take the same step.
 
     Returns:
         New weights [P], the old ones where no step was accepted, and what happened.
     """
-    theta = theta.detach()
-    step, old, metrics = _natural_gradient(theta, policies, surrogate, config, total)
-    metrics["train/entropy"] = float(total(weighted_sum(old.entropy(), weights)))
+    theta, policies = theta.detach(), terms[0].policies
+    step, old, metrics = _natural_gradient(theta, terms, config, total)
+    metrics["train/entropy"] = float(total(weighted_sum(old.entropy(), policies.weights)))
     for trial in range(config.max_backtracks):
         candidate = theta + config.backtrack_ratio**trial * step
-        new = policies.distribution(candidate)
-        shares = torch.stack((surrogate(new), weighted_sum(kl(old, new), weights)))
-        value, mean_kl = total(shares).tolist()
+        seen = [term.policies.distribution(candidate) for term in terms]
+        values = [term.value(new) for term, new in zip(terms, seen, strict=True)]
+        distance = weighted_sum(kl(old, seen[0]), policies.weights)
+        value, mean_kl = total(torch.stack((torch.stack(values).sum(), distance))).tolist()
         gain = value - metrics["train/surrogate"]
         if 0.0 < gain < math.inf and mean_kl <= config.max_kl:
             taken = {"train/approx_kl": mean_kl, "train/surrogate_gain": gain}
@@ -186,10 +124,21 @@ def trust_region_step(
     return theta, metrics | kept | {"train/backtracks": config.max_backtracks}
 
 
+def trust_region_update(
+    outer: Theta,
+    terms: Sequence[Term],
+    config: TrustRegionConfig,
+    total: Callable[[Tensor], Tensor] = lambda share: share,
+) -> Metrics:
+    """Take ``trust_region_step`` with the weights that ``outer`` owns, and say what happened."""
+    theta, metrics = trust_region_step(trees.flatten(outer.params), terms, config, total)
+    outer.params = trees.unflatten(theta, outer.params)
+    return metrics
+
+
 def _natural_gradient(
     theta: Tensor,
-    policies: AdaptedPolicies,
-    surrogate: Callable[[Distribution], Tensor],
+    terms: Sequence[Term],
     config: TrustRegionConfig,
     total: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Distribution, Metrics]:
@@ -198,21 +147,21 @@ def _natural_gradient(
     What the linearisation remembers of the adaptation is given back with this frame: the line
     search needs none of it.
     """
-    old, pull, fisher = policies.linearise(theta)
-    leaves = [leaf.clone().requires_grad_() for leaf in old]
-    with torch.enable_grad():
-        value = surrogate(type(old)(*leaves))
-        slopes = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-    gradient = total(pull(type(old)(*slopes))).to(theta)
+    first, *others = terms
+    value, share, (old, _, fisher) = rise(first, theta)
+    for term in others:
+        more, slope, _ = rise(term, theta)
+        value, share = value + more, share + slope
+    gradient = total(share).to(theta)
     if config.curvature_fraction < 1.0:
-        del pull, fisher  # what they remember makes room for that of the share
-        fisher = policies.on_fraction(config.curvature_fraction).linearise(theta).fisher
+        del fisher  # what it remembers makes room for that of the share
+        fisher = first.policies.on_fraction(config.curvature_fraction).linearise(theta).fisher
     solution = conjugate_gradient(
         lambda v: total(fisher(v)).to(v) + config.cg_damping * v, gradient, config.cg_iterations
     )
     step = torch.sqrt(2.0 * config.max_kl / solution.curvature) * solution.x
     metrics = {
-        "train/surrogate": float(total(value.detach())),
+        "train/surrogate": float(total(value)),
         "train/gradient_norm": float(gradient.norm()),
     }
     return step, old, metrics

@@ -10,7 +10,7 @@ from torch import Tensor
 from metarl import agents, envs
 from metarl.adaptation import Lesson
 from metarl.agents import AgentConfig
-from metarl.agents.maml import MamlTrpoConfig
+from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
 from metarl.distributions import Distribution
@@ -18,9 +18,9 @@ from metarl.envs import EnvConfig
 from metarl.envs.half_cheetah import HalfCheetahDirConfig
 from metarl.envs.navigation import NavigationConfig
 from metarl.envs.tabular import BernoulliBanditConfig, TabularMDPConfig
+from metarl.linearisation import Linearisation, linearise
 from metarl.policies import PolicyConfig
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
-from metarl.trust_region import Linearisation, linearise
 from metarl.types import EnvSpec, Params
 
 SMALL_ENVS: Mapping[str, EnvConfig] = {
@@ -32,6 +32,8 @@ SMALL_ENVS: Mapping[str, EnvConfig] = {
 _NET = PolicyConfig(hidden_sizes=(8, 8))
 SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "maml-trpo": MamlTrpoConfig(policy=_NET),
+    "maml-ppo": MamlPpoConfig(policy=_NET),
+    "maml-vpg": MamlVpgConfig(policy=_NET),
     "reptile": ReptileConfig(policy=_NET),
     "random": RandomConfig(),
 }

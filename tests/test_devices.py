@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl import agents, envs, trees
-from metarl.adaptation import AdvantageConfig, InnerConfig, Lesson, Rounds, prepare
+from metarl.adaptation import AdvantageConfig, Lesson, Rounds, prepare
 from metarl.cuda_graphs import Replayed
 from metarl.meta_gradient import AfterAdaptation
 from metarl.policies import PolicyConfig, build_policy
@@ -64,10 +64,9 @@ def test_the_products_of_a_meta_update_stay_on_their_device(env_name: str) -> No
     streams = Streams(0, device="meta")
     batch = on_meta(env_name, agent, distribution.sample(TASKS, streams), streams)
     lesson: Lesson = prepare(batch, AdvantageConfig())
-    policies = AfterAdaptation(
-        agent.policy, agent.params, Rounds([lesson], lesson, lesson.mask / 7.0), InnerConfig()
-    )
-    theta = trees.flatten(agent.params)
+    rounds = Rounds([lesson], lesson, lesson.mask / 7.0)
+    policies = AfterAdaptation(agent.loop, agent.outer.params, rounds)
+    theta = trees.flatten(agent.outer.params)
     distribution_, pull, fisher = policies.linearise(theta)
     for result in (*distribution_, *policies.distribution(theta), pull(distribution_)):
         assert result.device.type == "meta"

@@ -28,12 +28,13 @@ CORE = (
         "processes",
         "bundle",
     ),
-    ("networks", "objectives", "trust_region", "baselines", "sampler", "optimizers"),
-    ("mlp_derivatives",),
+    ("linearisation", "networks", "objectives", "baselines", "sampler", "optimizers"),
+    ("mlp_derivatives", "trust_region", "ascent"),
     ("policies",),
     ("adaptation",),
-    ("mlp_adaptation",),
+    ("mlp_adaptation", "outer_objectives"),
     ("meta_gradient",),
+    ("gradient_agent",),
     ("trainer", "evaluation"),
 )
 CONTRACTS = {"metarl.types", "metarl.checks", "metarl.seeding", "metarl.protocols"}

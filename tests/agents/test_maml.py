@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import Lesson, adapt_stacked, begin_stacked, prepare
+from metarl.adaptation import Lesson, adapt_stacked, begin_stacked
 from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.distributions import Distribution
+from metarl.linearisation import Term
 from metarl.objectives import InnerObjective
 from metarl.policies import PolicyConfig, stacked_distribution
 from metarl.seeding import Streams
@@ -48,7 +49,7 @@ def random_round(shape: tuple[int, int, int], discrete: bool, seed: int) -> Traj
 
 def new_agent(discrete: bool, config: MamlTrpoConfig) -> MamlTrpo:
     agent = MamlTrpo(spec(discrete), config, Streams(0))
-    agent.params = far_from_symmetric(agent.params)
+    agent.outer.params = far_from_symmetric(agent.outer.params)
     return agent
 
 
@@ -56,8 +57,8 @@ class Plain:
     """The outer step of some of the tasks, by automatic differentiation of ``adapt_stacked``."""
 
     def __init__(self, agent: MamlTrpo, rounds: list[Trajectories], rows: list[int]) -> None:
-        self.agent, self.like = agent, dict(agent.params)
-        lessons = [prepare(batch, agent.config) for batch in rounds]
+        self.agent, self.like = agent, dict(agent.outer.params)
+        lessons = [agent.lesson(batch) for batch in rounds]
         *self.lessons, self.last = [Lesson(*(field[rows] for field in each)) for each in lessons]
         self.weights = mean_weights(self.last.mask)
         self.policies = ByAutograd(self.after, self.weights)
@@ -65,8 +66,8 @@ class Plain:
     def after(self, theta: Tensor) -> Distribution:
         adapted = begin_stacked(trees.unflatten(theta, self.like), len(self.weights))
         for lesson in self.lessons:
-            adapted = adapt_stacked(self.agent.policy, adapted, lesson, self.agent.config)
-        return stacked_distribution(self.agent.policy, adapted, self.last.obs)
+            adapted = adapt_stacked(self.agent.loop, adapted, lesson)
+        return stacked_distribution(self.agent.loop.policy, adapted, self.last.obs)
 
     def surrogate(self, distribution: Distribution) -> Tensor:
         ratio = torch.exp(distribution.log_prob(self.last.action) - self.last.log_prob)
@@ -75,16 +76,14 @@ class Plain:
     def step(self) -> tuple[Tensor, Metrics]:
         return trust_region_step(
             trees.flatten(self.like),
-            self.policies,
-            self.surrogate,
-            self.weights,
+            [Term(self.policies, self.surrogate)],
             self.agent.config.trust_region,
         )
 
 
 def assert_same_step(agent: MamlTrpo, metrics: Metrics, expected: tuple[Tensor, Metrics]) -> None:
     assert metrics["train/accepted"] == 1.0
-    torch.testing.assert_close(trees.flatten(agent.params), expected[0], rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(trees.flatten(agent.outer.params), expected[0], rtol=1e-8, atol=1e-9)
     assert metrics == pytest.approx(expected[1], rel=1e-7, abs=1e-9)
 
 
@@ -134,7 +133,7 @@ def test_no_bit_of_a_meta_update_depends_on_torchs_threads(fraction: float) -> N
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             agent = MamlTrpo(spec(False), config, Streams(0))
-            results.append((agent.meta_update(single), trees.flatten(agent.params)))
+            results.append((agent.meta_update(single), trees.flatten(agent.outer.params)))
     finally:
         torch.set_num_threads(standing)
     assert len(results[0][1]) > 2**15

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, hessian
 
 from metarl import trees
-from metarl.adaptation import NUM_ADAPTATIONS, adapt_stacked, begin_stacked, prepare
+from metarl.adaptation import NUM_ADAPTATIONS, adapt_stacked, begin_stacked
 from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.distributions import Distribution
@@ -67,9 +67,9 @@ def maml(discrete: bool, objective: InnerObjective) -> MamlTrpo:
         trust_region=TrustRegionConfig(cg_damping=0.1, cg_iterations=60),
     )
     agent = MamlTrpo(spec(discrete), config, Streams(0))
-    agent.params = {
+    agent.outer.params = {
         name: leaf.double() + 0.2 * random(*leaf.shape, seed=i)
-        for i, (name, leaf) in enumerate(agent.params.items())
+        for i, (name, leaf) in enumerate(agent.outer.params.items())
     }
     return agent
 
@@ -78,14 +78,14 @@ class Outer:
     """The outer surrogate of MAML and its KL as functions of theta, from ``adapt_stacked`` on."""
 
     def __init__(self, agent: MamlTrpo, rounds: list[Trajectories]) -> None:
-        self.agent, self.like = agent, dict(agent.params)
-        *self.lessons, self.last = [prepare(batch, agent.config) for batch in rounds]
+        self.agent, self.like = agent, dict(agent.outer.params)
+        *self.lessons, self.last = [agent.lesson(batch) for batch in rounds]
 
     def after(self, theta: Tensor) -> Distribution:
         adapted = begin_stacked(trees.unflatten(theta, self.like), TASKS)
         for lesson in self.lessons:
-            adapted = adapt_stacked(self.agent.policy, adapted, lesson, self.agent.config)
-        return stacked_distribution(self.agent.policy, adapted, self.last.obs)
+            adapted = adapt_stacked(self.agent.loop, adapted, lesson)
+        return stacked_distribution(self.agent.loop.policy, adapted, self.last.obs)
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over tasks of the mean over a task's steps under the mask."""
@@ -112,7 +112,7 @@ def test_meta_gradient_is_the_finite_difference(
 ) -> None:
     agent = maml(discrete, objective)
     outer = Outer(agent, rounds_of(discrete, steps))
-    theta = trees.flatten(agent.params).requires_grad_()
+    theta = trees.flatten(agent.outer.params).requires_grad_()
     (gradient,) = torch.autograd.grad(outer.surrogate(theta), theta)
     expected = outer.finite_differences(theta.detach())
     assert expected.norm() > 1e-2
@@ -126,11 +126,11 @@ def test_meta_update_is_the_trust_region_step_of_that_gradient(
 ) -> None:
     agent = maml(discrete, objective)
     rounds = rounds_of(discrete, steps)
-    outer, theta = Outer(agent, rounds), trees.flatten(agent.params)
+    outer, theta = Outer(agent, rounds), trees.flatten(agent.outer.params)
     gradient, before = outer.finite_differences(theta), float(outer.surrogate(theta))
     old = outer.after(theta)
     metrics = agent.meta_update(rounds)
-    moved = trees.flatten(agent.params)
+    moved = trees.flatten(agent.outer.params)
 
     assert metrics["train/surrogate"] == pytest.approx(before, rel=1e-6, abs=1e-8)
     assert metrics["train/gradient_norm"] == pytest.approx(float(gradient.norm()), rel=1e-6)

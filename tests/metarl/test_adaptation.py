@@ -13,6 +13,7 @@ from metarl.adaptation import (
     NUM_ADAPTATIONS,
     AdvantageConfig,
     InnerConfig,
+    InnerLoop,
     Lesson,
     adapt_stacked,
     begin_stacked,
@@ -87,6 +88,12 @@ def round_of(discrete: bool, seed: int = 50) -> Trajectories:
     )
 
 
+def one_step(loop: InnerLoop, params: Params, lesson: Lesson, size: float) -> Params:
+    """Take one step in one task, with the same size for every weight."""
+    weights = {name: leaf for name, leaf in params.items() if name != NUM_ADAPTATIONS}
+    return gradient_step(loop, weights, lesson, dict.fromkeys(weights, torch.tensor(size)))
+
+
 def task_of(adapted: Adapted, task: int) -> Params:
     return {name: leaf[task] for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
 
@@ -95,10 +102,10 @@ def task_of(adapted: Adapted, task: int) -> Params:
 def test_batched_equals_task_by_task(discrete: bool, objective: InnerObjective) -> None:
     policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.25, inner_objective=objective)
     params, lesson = fresh(policy), prepare(round_of(discrete), ADVANTAGES)
-    together = adapt_stacked(policy, params, lesson, config)
+    together = adapt_stacked(InnerLoop(policy, config), params, lesson)
     for task in range(TASKS):
         one = Lesson(*(field[task] for field in lesson))
-        alone = gradient_step(policy, task_of(params, task), one, config, torch.tensor(0.25))
+        alone = one_step(InnerLoop(policy, config), task_of(params, task), one, 0.25)
         assert {*alone, NUM_ADAPTATIONS} == set(together)
         for name, leaf in alone.items():
             torch.testing.assert_close(together[name][task], leaf, rtol=1e-12, atol=1e-14)
@@ -129,7 +136,7 @@ def objective_by_loop(
 def test_a_step_climbs_the_surrogate(discrete: bool, objective: InnerObjective) -> None:
     policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.25, inner_objective=objective)
     params, lesson = fresh(policy), prepare(round_of(discrete), ADVANTAGES)
-    result = adapt_stacked(policy, params, lesson, config)
+    result = adapt_stacked(InnerLoop(policy, config), params, lesson)
     for task in range(TASKS):
         leaves = {n: x.clone().requires_grad_() for n, x in task_of(params, task).items()}
         value = objective_by_loop(policy, leaves, lesson, task, objective == "ratio")
@@ -160,7 +167,7 @@ def test_two_steps_of_a_softmax_by_hand(objective: InnerObjective) -> None:
     for seed in (50, 60):
         lesson = prepare(round_of(True, seed), ADVANTAGES)
         lesson = lesson._replace(obs=torch.zeros_like(lesson.obs))
-        adapted = adapt_stacked(policy, adapted, lesson, config)
+        adapted = adapt_stacked(InnerLoop(policy, config), adapted, lesson)
         rows = [softmax_step(logits[k], lesson, k, objective == "ratio") for k in range(TASKS)]
         logits = torch.stack(rows)
         torch.testing.assert_close(adapted["layer0.bias"], logits)
@@ -177,10 +184,10 @@ def test_the_ratio_divides_by_the_policy_that_acted_in_that_round(discrete: bool
         lesson = prepare(batch._replace(log_prob=actors.log_prob(batch.action)), ADVANTAGES)
         stale = lesson._replace(log_prob=lesson.log_prob - 0.5)
         config = InnerConfig(inner_lr=0.25, inner_objective="ratio")
-        wrong = adapt_stacked(policy, params["ratio"], stale, config)
+        wrong = adapt_stacked(InnerLoop(policy, config), params["ratio"], stale)
         for objective in OBJECTIVES:
             config = InnerConfig(inner_lr=0.25, inner_objective=objective)
-            params[objective] = adapt_stacked(policy, params[objective], lesson, config)
+            params[objective] = adapt_stacked(InnerLoop(policy, config), params[objective], lesson)
         for name, leaf in params["log_likelihood"].items():
             torch.testing.assert_close(params["ratio"][name], leaf, rtol=1e-11, atol=1e-13)
             assert name == NUM_ADAPTATIONS or not torch.allclose(wrong[name], leaf)
@@ -198,7 +205,7 @@ def test_first_order_makes_the_jacobian_the_identity(
         config = InnerConfig(inner_lr=0.25, inner_objective=objective, first_order=first_order)
         params = begin_stacked(trees.unflatten(theta, like), TASKS)
         for lesson in lessons:
-            params = adapt_stacked(policy, params, lesson, config)
+            params = adapt_stacked(InnerLoop(policy, config), params, lesson)
         return torch.stack([trees.flatten(task_of(params, k)) for k in range(TASKS)])
 
     theta = trees.flatten(like)
@@ -219,16 +226,16 @@ def test_steps_after_the_first_have_a_size_of_their_own() -> None:
     for count, size in enumerate(sizes):
         assert adapted[NUM_ADAPTATIONS].tolist() == [count] * TASKS
         same = adapted | {NUM_ADAPTATIONS: torch.zeros(TASKS)}
-        expected = adapt_stacked(policy, same, lesson, InnerConfig(inner_lr=size))
-        adapted = adapt_stacked(policy, adapted, lesson, scaled)
+        expected = adapt_stacked(InnerLoop(policy, InnerConfig(inner_lr=size)), same, lesson)
+        adapted = adapt_stacked(InnerLoop(policy, scaled), adapted, lesson)
         for name in adapted.keys() - {NUM_ADAPTATIONS}:
             torch.testing.assert_close(adapted[name], expected[name], rtol=1e-12, atol=1e-14)
     # Tasks that have adapted unequally often each have their own size.
     mixed = fresh(policy) | {NUM_ADAPTATIONS: torch.tensor([0.0, 1.0, 2.0])}
-    result = adapt_stacked(policy, mixed, lesson, scaled)
+    result = adapt_stacked(InnerLoop(policy, scaled), mixed, lesson)
     for task, size in enumerate(sizes):
         one = Lesson(*(field[task] for field in lesson))
-        alone = gradient_step(policy, task_of(mixed, task), one, scaled, torch.tensor(size))
+        alone = one_step(InnerLoop(policy, scaled), task_of(mixed, task), one, size)
         for name, leaf in alone.items():
             torch.testing.assert_close(result[name][task], leaf, rtol=1e-12, atol=1e-14)
     assert result[NUM_ADAPTATIONS].tolist() == [1.0, 2.0, 3.0]
@@ -238,7 +245,7 @@ def test_steps_after_the_first_have_a_size_of_their_own() -> None:
 def test_a_step_of_size_zero_changes_nothing(discrete: bool, objective: InnerObjective) -> None:
     policy, config = tiny_policy(discrete), InnerConfig(inner_lr=0.0, inner_objective=objective)
     params, lesson = fresh(policy), prepare(round_of(discrete), ADVANTAGES)
-    result = adapt_stacked(policy, params, lesson, config)
+    result = adapt_stacked(InnerLoop(policy, config), params, lesson)
     for name in result.keys() - {NUM_ADAPTATIONS}:
         assert torch.equal(result[name], params[name])
 
@@ -278,7 +285,7 @@ def test_padded_steps_do_not_matter(discrete: bool, objective: InnerObjective) -
         log_prob=torch.where(batch.mask, batch.log_prob, -1e6),
         reward=torch.where(batch.mask, batch.reward, 70.0),
     )
-    plain = adapt_stacked(policy, params, prepare(batch, ADVANTAGES), config)
-    dirty = adapt_stacked(policy, params, prepare(spoilt, ADVANTAGES), config)
+    plain = adapt_stacked(InnerLoop(policy, config), params, prepare(batch, ADVANTAGES))
+    dirty = adapt_stacked(InnerLoop(policy, config), params, prepare(spoilt, ADVANTAGES))
     for name, leaf in plain.items():
         torch.testing.assert_close(dirty[name], leaf, rtol=1e-12, atol=1e-14)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from metarl.distributions import DiagGaussian, Distribution
+from metarl.linearisation import Term
 from metarl.trust_region import TrustRegionConfig, trust_region_step
 from tests.conftest import ByAutograd
 
@@ -25,9 +26,12 @@ def test_kl_is_a_mean_over_samples_and_a_sum_over_the_entries_of_an_action() -> 
     config = TrustRegionConfig(max_kl=0.02, cg_damping=1e-3)
     theta, metrics = trust_region_step(
         torch.zeros(4, dtype=torch.float64),
-        ByAutograd(unit_gaussians, HALVES),
-        lambda p: (p.mean[0, 0, 0] * slope).sum(),  # type: ignore[union-attr]
-        HALVES,
+        [
+            Term(
+                ByAutograd(unit_gaussians, HALVES),
+                lambda p: (p.mean[0, 0, 0] * slope).sum(),  # type: ignore[union-attr]
+            )
+        ],
         config,
     )
     # KL = |theta|^2 / 2, so |theta|^2 = 2 max_kl, a little less for the damping.
@@ -39,9 +43,12 @@ def test_kl_is_a_mean_over_samples_and_a_sum_over_the_entries_of_an_action() -> 
 def test_the_line_search_shortens_until_the_surrogate_rises() -> None:
     theta, metrics = trust_region_step(
         torch.zeros(1, dtype=torch.float64),
-        ByAutograd(unit_gaussians, HALVES),
-        lambda p: (p.mean - 1.5 * p.mean**2)[0].sum(),  # type: ignore[union-attr]
-        HALVES,
+        [
+            Term(
+                ByAutograd(unit_gaussians, HALVES),
+                lambda p: (p.mean - 1.5 * p.mean**2)[0].sum(),  # type: ignore[union-attr]
+            )
+        ],
         TrustRegionConfig(max_kl=0.5, cg_damping=0.0, backtrack_ratio=0.8),
     )
     # Full step 1; x - 1.5 x^2 is negative at 1 and 0.8, positive at 0.64.
@@ -67,9 +74,7 @@ def narrow(max_backtracks: int) -> tuple[Tensor, dict[str, float]]:
     start = torch.zeros(1, dtype=torch.float64)
     return trust_region_step(
         start,
-        ByAutograd(narrowing, HALVES),
-        lambda p: -p.log_std[0].sum(),  # type: ignore[union-attr]
-        HALVES,
+        [Term(ByAutograd(narrowing, HALVES), lambda p: -p.log_std[0].sum())],  # type: ignore[union-attr]
         config,
     )
 
@@ -105,7 +110,7 @@ def test_a_step_that_cannot_be_trusted_is_refused(case: str) -> None:
 
     policies = ByAutograd(unit_gaussians, HALVES)
     theta, metrics = trust_region_step(
-        start, policies, surrogate, HALVES, TrustRegionConfig(max_backtracks=4)
+        start, [Term(policies, surrogate)], TrustRegionConfig(max_backtracks=4)
     )
     assert torch.equal(theta, torch.tensor([0.3, -0.2], dtype=torch.float64))
     assert metrics["train/accepted"] == 0.0

@@ -8,16 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl import trees, trust_region
+from metarl import linearisation, trees
 from metarl.adaptation import (
     NUM_ADAPTATIONS,
     InnerConfig,
+    InnerLoop,
     Lesson,
     Rounds,
     adapt_stacked,
     begin_stacked,
 )
 from metarl.distributions import DiagGaussian, Distribution
+from metarl.linearisation import Linearisation
 from metarl.meta_gradient import AfterAdaptation, Blocks, adapt
 from metarl.policies import (
     GaussianPolicy,
@@ -28,7 +30,6 @@ from metarl.policies import (
     stacked_distribution,
 )
 from metarl.seeding import Streams
-from metarl.trust_region import Linearisation
 from metarl.types import Adapted, EnvSpec, Params
 from tests.conftest import far_from_symmetric, mean_weights, random_lesson
 
@@ -74,6 +75,7 @@ class Setting:
         self.policy: Policy = build_policy(self.spec, network)
         if kind == "other":
             self.policy = WavePolicy(self.spec)
+        self.loop = InnerLoop(self.policy, CONFIG)
         self.params = far_from_symmetric(self.policy.init(Streams(0)))
         self.theta = trees.flatten(self.params)
         shape = (tasks, EPISODES, HORIZON)
@@ -84,18 +86,16 @@ class Setting:
         rows = list(range(len(self.weights))) if rows is None else rows
         *lessons, last = [Lesson(*(field[rows] for field in each)) for each in self.lessons]
         weights = SHARE * mean_weights(last.mask)
-        return AfterAdaptation(
-            self.policy, self.params, Rounds(lessons, last, weights), CONFIG, blocks
-        )
+        return AfterAdaptation(self.loop, self.params, Rounds(lessons, last, weights), blocks)
 
     def plain(self) -> Linearisation:
         def after(theta: Tensor) -> Distribution:
             adapted = begin_stacked(trees.unflatten(theta, self.params), len(self.weights))
             for lesson in self.lessons[:-1]:
-                adapted = adapt_stacked(self.policy, adapted, lesson, CONFIG)
+                adapted = adapt_stacked(self.loop, adapted, lesson)
             return stacked_distribution(self.policy, adapted, self.lessons[-1].obs)
 
-        return trust_region.linearise(after, self.theta, self.weights)
+        return linearisation.linearise(after, self.theta, self.weights)
 
 
 def blocks_of(tasks: int, kept_bytes: int = MANY) -> Blocks:
@@ -175,7 +175,7 @@ def passes_per_product(kept_bytes: int) -> tuple[int, int]:
     """Forward passes of one block in each of two products of a linearisation, over 4 blocks."""
     setting, passes = Setting("continuous"), CountingPolicy.passes
     assert isinstance(setting.policy, GaussianPolicy)
-    setting.policy = CountingPolicy(*setting.policy)
+    setting.loop = setting.loop._replace(policy=CountingPolicy(*setting.policy))
     linearisation = setting.after(blocks_of(2, kept_bytes)).linearise(setting.theta)
     start = len(passes)
     linearisation.fisher(setting.theta)
@@ -204,7 +204,7 @@ def test_no_bit_depends_on_the_number_of_threads(
         set_threads(threads)
         after = setting.after(blocks)
         start = begin_stacked(setting.params, TASKS)
-        adapted = adapt(setting.policy, start, setting.lessons[0], CONFIG, blocks)
+        adapted = adapt(setting.loop, start, setting.lessons[0], blocks)
         results.append(
             [
                 *products(after.linearise(setting.theta)),
@@ -237,9 +237,9 @@ def test_adapt_is_the_plain_adaptation_without_a_graph(
     lesson = setting.lessons[0]
     fields = [field.clone() for field in lesson]
     with torch.set_grad_enabled(recording):
-        result = adapt(setting.policy, start, lesson, CONFIG, blocks_of(size))
+        result = adapt(setting.loop, start, lesson, blocks_of(size))
         assert torch.is_grad_enabled() == recording
-    expected = adapt_stacked(setting.policy, start, lesson, CONFIG)
+    expected = adapt_stacked(setting.loop, start, lesson)
     assert result.keys() == expected.keys()
     for name, leaf in expected.items():
         torch.testing.assert_close(result[name], leaf.detach(), rtol=1e-10, atol=1e-12)

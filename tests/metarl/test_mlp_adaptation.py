@@ -2,137 +2,41 @@
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
-from torch import Tensor
 
-from metarl import mlp_adaptation, trees, trust_region
+from metarl import mlp_adaptation, trees
 from metarl.adaptation import (
     NUM_ADAPTATIONS,
+    STEP_SIZE,
     InnerConfig,
     Lesson,
     Rounds,
     adapt_stacked,
     begin_stacked,
 )
-from metarl.distributions import Distribution
 from metarl.networks import Activation
 from metarl.objectives import InnerObjective
 from metarl.policies import (
-    MlpPolicy,
     PolicyConfig,
-    build_policy,
     distribution_at,
-    stacked_distribution,
 )
-from metarl.seeding import Streams
-from metarl.trust_region import Linearisation
-from metarl.types import Adapted, EnvSpec, Params
-from tests.conftest import far_from_symmetric, mean_weights, random_lesson
+from metarl.types import Params
+from tests.metarl.closed_forms import (
+    DOUBLE,
+    INNER,
+    SINGLE,
+    SMALL,
+    Case,
+    assert_near,
+    check_linearisation,
+    probes,
+)
 
 OBJECTIVES: list[InnerObjective] = ["log_likelihood", "ratio"]
-DOUBLE, SINGLE = 1e-9, 1e-5
-SMALL = PolicyConfig(hidden_sizes=(5, 4), init_std=0.7)
-INNER = InnerConfig(inner_lr=0.25, later_lr_scale=0.5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A policy and what it adapts to; the closed form and the plain path for both."""
-
-    discrete: bool = False
-    adaptations: int = 1
-    shape: tuple[int, int, int] = (3, 2, 4)
-    policy_config: PolicyConfig = SMALL
-    config: InnerConfig = INNER
-    dtype: torch.dtype = torch.float64
-
-    @property
-    def spec(self) -> EnvSpec:
-        return EnvSpec("test", 3, 4 if self.discrete else 2, self.discrete, self.shape[2], False)
-
-    @property
-    def policy(self) -> MlpPolicy:
-        policy = build_policy(self.spec, self.policy_config)
-        assert isinstance(policy, MlpPolicy)
-        return policy
-
-    @property
-    def params(self) -> Params:
-        params = far_from_symmetric(self.policy.init(Streams(0)))
-        return {name: leaf.to(self.dtype) for name, leaf in params.items()}
-
-    @property
-    def adapted(self) -> Adapted:
-        """Weights of each task's own."""
-        start = begin_stacked(self.params, self.shape[0])
-        count = {NUM_ADAPTATIONS: start.pop(NUM_ADAPTATIONS)}
-        moved = far_from_symmetric(start, seed=1)
-        return {name: leaf.to(self.dtype) for name, leaf in moved.items()} | count
-
-    @property
-    def lessons(self) -> list[Lesson]:
-        """One for each adaptation, and the last round."""
-        drawn = [random_lesson(self.shape, self.spec, seed) for seed in range(self.adaptations + 1)]
-        return [
-            Lesson(*(x.to(self.dtype) if x.is_floating_point() else x for x in lesson))
-            for lesson in drawn
-        ]
-
-    @property
-    def weights(self) -> Tensor:
-        return mean_weights(self.lessons[-1].mask).to(self.dtype)
-
-    def closed_form(self) -> Linearisation:
-        *lessons, last = self.lessons
-        return mlp_adaptation.linearise(
-            self.policy, self.params, Rounds(lessons, last, self.weights), self.config
-        )
-
-    def plain(self) -> Linearisation:
-        *lessons, last = self.lessons
-
-        def after(theta: Tensor) -> Distribution:
-            adapted = begin_stacked(trees.unflatten(theta, self.params), len(last.obs))
-            for lesson in lessons:
-                adapted = adapt_stacked(self.policy, adapted, lesson, self.config)
-            return stacked_distribution(self.policy, adapted, last.obs)
-
-        return trust_region.linearise(after, trees.flatten(self.params), self.weights)
-
-
-def assert_near(result: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Compare by norms: single entries may be sums that nearly cancel."""
-    assert result.shape == expected.shape
-    assert not result.requires_grad
-    assert (result - expected).norm() <= tolerance * expected.norm()
-
-
-def probes(size: int, dtype: torch.dtype) -> Tensor:
-    """Basis vectors, all of them where they are few, and three random ones."""
-    generator = torch.Generator().manual_seed(5)
-    some = torch.randn(3, size, generator=generator, dtype=torch.float64)
-    every = torch.eye(size, dtype=torch.float64)[:: max(1, size // 8)]
-    return torch.cat((some, every)).to(dtype)
-
-
-def check_linearisation(case: Case, tolerance: float = DOUBLE) -> None:
-    closed, plain = case.closed_form(), case.plain()
-    assert type(closed.distribution) is type(plain.distribution)
-    for leaf, expected in zip(closed.distribution, plain.distribution, strict=True):
-        assert_near(leaf, expected, tolerance)
-    generator = torch.Generator().manual_seed(6)
-    for _ in range(2):
-        cotangent = type(plain.distribution)(
-            *(torch.randn(leaf.shape, generator=generator).to(leaf) for leaf in plain.distribution)
-        )
-        assert_near(closed.pull(cotangent), plain.pull(cotangent), tolerance)
-    vectors = probes(len(trees.flatten(case.params)), case.dtype)
-    images = torch.stack([plain.fisher(v) for v in vectors])
-    assert images.norm() > 0.1
-    assert_near(torch.stack([closed.fisher(v) for v in vectors]), images, tolerance)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +70,36 @@ def test_the_linearisation_knows_the_step_sizes_and_first_order(
     assert (mine - theirs).norm() > 1e-3 * mine.norm()
 
 
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("adaptations", [1, 2])
+@pytest.mark.parametrize("learned", ["layers", "weights"])
+@pytest.mark.parametrize("discrete", [False, True])
+def test_the_linearisation_knows_step_sizes_that_are_learned(
+    discrete: bool, learned: Literal["layers", "weights"], adaptations: int, first_order: bool
+) -> None:
+    config = InnerConfig(inner_lr=7.0, later_lr_scale=0.5, first_order=first_order)
+    case = Case(discrete=discrete, adaptations=adaptations, config=config, learned=learned)
+    check_linearisation(case)
+    none = replace(case, learned="none", config=replace(config, inner_lr=0.2))
+    assert len(trees.flatten(case.params)) > len(trees.flatten(none.params))
+
+
+@pytest.mark.parametrize("learned", ["none", "layers", "weights"])
+@pytest.mark.parametrize("discrete", [False, True])
+def test_the_linearisation_knows_weights_that_stay(
+    discrete: bool, learned: Literal["none", "layers", "weights"]
+) -> None:
+    body = frozenset(f"layer{i}.{part}" for i in (0, 1) for part in ("weight", "bias"))
+    case = Case(discrete=discrete, adaptations=2, learned=learned, frozen=body)
+    check_linearisation(case)
+    start, result = case.adapted, case.adapted
+    for lesson in case.lessons[:-1]:
+        result = mlp_adaptation.adapt_block(case.loop, case.policy, result, lesson)
+    for name, leaf in start.items():
+        stays = name in body or name.startswith(STEP_SIZE)
+        assert torch.equal(result[name], leaf) == stays, name
+
+
 SHAPES = [(1, 1, 1), (3, 1, 1), (3, 4, 1), (3, 1, 4), (1, 2, 4)]
 
 
@@ -186,8 +120,8 @@ def check_adaptation(case: Case, tolerance: float = DOUBLE) -> None:
     before = {name: leaf.clone() for name, leaf in start.items()}
     result, expected = start, start
     for _ in range(2):
-        result = mlp_adaptation.adapt_block(case.policy, result, lesson, case.config)
-        expected = adapt_stacked(case.policy, expected, lesson, case.config)
+        result = mlp_adaptation.adapt_block(case.loop, case.policy, result, lesson)
+        expected = adapt_stacked(case.loop, expected, lesson)
     assert result.keys() == expected.keys()
     for name, leaf in expected.items():
         step = leaf - before[name]
@@ -214,8 +148,8 @@ def test_tasks_that_have_adapted_unequally_often_take_steps_of_their_own_sizes()
     case = Case()
     count = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
     mixed = case.adapted | {NUM_ADAPTATIONS: count}
-    result = mlp_adaptation.adapt_block(case.policy, mixed, case.lessons[0], case.config)
-    expected = adapt_stacked(case.policy, mixed, case.lessons[0], case.config)
+    result = mlp_adaptation.adapt_block(case.loop, case.policy, mixed, case.lessons[0])
+    expected = adapt_stacked(case.loop, mixed, case.lessons[0])
     for name, leaf in expected.items():
         assert_near(result[name], leaf, DOUBLE)
     assert result[NUM_ADAPTATIONS].tolist() == [1.0, 2.0, 3.0]
@@ -253,9 +187,8 @@ class Floored(Case):
 def test_steps_after_an_episodes_end_do_not_matter(discrete: bool) -> None:
     case = Case(discrete=discrete, adaptations=2, shape=(3, 3, 5))
     *lessons, last = [spoilt(lesson) for lesson in case.lessons]
-    closed = mlp_adaptation.linearise(
-        case.policy, case.params, Rounds(lessons, last, case.weights), case.config
-    )
+    rounds = Rounds(lessons, last, case.weights)
+    closed = mlp_adaptation.linearise(case.loop, case.policy, case.params, rounds)
     clean = case.plain()
     for leaf, expected in zip(closed.distribution, clean.distribution, strict=True):
         assert_near(leaf[last.mask], expected[last.mask], DOUBLE)
@@ -287,7 +220,7 @@ def test_the_distribution_after_adaptation_is_that_of_the_linearisation_bit_by_b
     *lessons, last = case.lessons
     adapted = begin_stacked(case.params, 3)
     for lesson in lessons:
-        adapted = mlp_adaptation.adapt_block(case.policy, adapted, lesson, case.config)
+        adapted = mlp_adaptation.adapt_block(case.loop, case.policy, adapted, lesson)
     result = distribution_at(case.policy, adapted, last.obs)
     for leaf, kept in zip(result, case.closed_form().distribution, strict=True):
         assert torch.equal(leaf, kept)

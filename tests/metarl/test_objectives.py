@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import grad, hessian, jacrev
 
 from metarl import trees
-from metarl.adaptation import InnerConfig, Lesson, adapt_stacked, begin_stacked
+from metarl.adaptation import InnerConfig, InnerLoop, Lesson, adapt_stacked, begin_stacked
 from metarl.objectives import OBJECTIVES, InnerObjective
 from metarl.policies import CategoricalPolicy, PolicyConfig
 from metarl.types import Params
@@ -100,7 +100,7 @@ def test_what_the_meta_gradient_sees_of_an_adaptation(name: InnerObjective) -> N
 
     def adapted(theta: Tensor) -> Tensor:
         start = begin_stacked(trees.unflatten(theta, LIKE), 1)
-        result = adapt_stacked(TABULAR, start, lesson, config)
+        result = adapt_stacked(InnerLoop(TABULAR, config), start, lesson)
         return trees.flatten({leaf: result[leaf][0] for leaf in LIKE})
 
     torch.testing.assert_close(adapted(THETA), THETA + 0.5 * grad(expected_return)(THETA))

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.func import hessian, jacrev
 
 from metarl import trees
-from metarl.adaptation import InnerConfig, Lesson, adapt_stacked, begin_stacked
+from metarl.adaptation import InnerConfig, InnerLoop, Lesson, adapt_stacked, begin_stacked
 from metarl.distributions import Categorical, DiagGaussian, Distribution, detached
+from metarl.linearisation import Term, linearise
 from metarl.objectives import InnerObjective
 from metarl.policies import (
     CategoricalPolicy,
@@ -24,7 +25,7 @@ from metarl.policies import (
     stacked_distribution,
 )
 from metarl.seeding import Streams
-from metarl.trust_region import TrustRegionConfig, linearise, trust_region_step
+from metarl.trust_region import TrustRegionConfig, trust_region_step
 from metarl.types import Metrics
 from tests.conftest import ByAutograd
 
@@ -75,7 +76,7 @@ class Setting:
     def after(self, theta: Tensor) -> Distribution:
         adapted = begin_stacked(trees.unflatten(theta, self.like), len(self.weights))
         for lesson in self.lessons[:-1]:
-            adapted = adapt_stacked(self.policy, adapted, lesson, self.config)
+            adapted = adapt_stacked(InnerLoop(self.policy, self.config), adapted, lesson)
         return stacked_distribution(self.policy, adapted, self.lessons[-1].obs)
 
     def surrogate(self, distribution: Distribution) -> Tensor:
@@ -144,7 +145,7 @@ def test_an_accepted_step_is_the_scaled_natural_gradient_and_keeps_its_promises(
     before = setting.surrogate(old)
     start = setting.theta.clone()
     new_theta, metrics = trust_region_step(
-        setting.theta, setting.policies, setting.surrogate, setting.weights, config
+        setting.theta, [Term(setting.policies, setting.surrogate)], config
     )
     assert torch.equal(setting.theta, start)
     assert not new_theta.requires_grad
@@ -196,22 +197,20 @@ def test_shares_of_the_tasks_take_the_step_of_the_whole(
 
     def take(place: int) -> tuple[Tensor, Metrics]:
         mine, total = whole.of(*((0, 2), (1,))[place]), together.of(place)
-        return trust_region_step(
-            mine.theta, mine.policies, mine.surrogate, mine.weights, config, total
-        )
+        return trust_region_step(mine.theta, [Term(mine.policies, mine.surrogate)], config, total)
 
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(take, range(2))
     assert torch.equal(one[0], other[0])
     assert one[1] == other[1]
     expected, metrics = trust_region_step(
-        whole.theta, whole.policies, whole.surrogate, whole.weights, config
+        whole.theta, [Term(whole.policies, whole.surrogate)], config
     )
     assert metrics["train/accepted"] == 1.0
     torch.testing.assert_close(one[0], expected, rtol=1e-9, atol=1e-11)
     assert one[1] == pytest.approx(metrics, rel=1e-8, abs=1e-10)
     alone = whole.of(0, 2)
-    part, _ = trust_region_step(alone.theta, alone.policies, alone.surrogate, alone.weights, config)
+    part, _ = trust_region_step(alone.theta, [Term(alone.policies, alone.surrogate)], config)
     assert (part - expected).abs().max() > 1e-3
 
 
@@ -222,9 +221,7 @@ def test_a_curvature_fraction_leaves_the_gradient_to_all_tasks(discrete: bool) -
     share.weights = share.weights / share.weights.sum()
     policies = ByAutograd(setting.after, setting.weights, share.policies)
     config = TrustRegionConfig(cg_damping=0.1, cg_iterations=60, curvature_fraction=0.7)
-    theta, metrics = trust_region_step(
-        setting.theta, policies, setting.surrogate, setting.weights, config
-    )
+    theta, metrics = trust_region_step(setting.theta, [Term(policies, setting.surrogate)], config)
     assert policies.fractions == [0.7]
     assert metrics["train/accepted"] == 1.0
 

@@ -1,0 +1,116 @@
+"""Outer steps by Adam against torch's Adam on the plain path, and their clipped surrogate."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.adaptation import Lesson
+from metarl.ascent import ascend
+from metarl.distributions import DiagGaussian, Distribution
+from metarl.linearisation import Term, rise
+from metarl.optimizers import MetaOptimizer
+from metarl.outer_objectives import (
+    clipped_surrogate,
+    log_likelihood_surrogate,
+    ratio_surrogate,
+)
+from metarl.types import EnvSpec
+from tests.conftest import ByAutograd, mean_weights, random_lesson
+
+SPEC = EnvSpec("test", 2, 2, False, 4, False)
+LESSON = random_lesson((3, 2, 4), SPEC, 0)
+WEIGHTS = mean_weights(LESSON.mask)
+CLIP = 0.2
+
+
+def gaussians(theta: Tensor) -> DiagGaussian:
+    """Means that depend on theta [4] and the observation; log_std is theta's first entry."""
+    mean = torch.sin(LESSON.obs @ theta.view(2, 2))
+    return DiagGaussian(mean, theta[0].expand_as(mean))
+
+
+def by_hand(theta: Tensor, form: str) -> Tensor:
+    """The surrogates, one sample after the other."""
+    new, parts = gaussians(theta).log_prob(LESSON.action), []
+    for k, e, t in LESSON.mask.nonzero().tolist():
+        ratio = torch.exp(new[k, e, t] - LESSON.log_prob[k, e, t])
+        advantage = LESSON.advantage[k, e, t]
+        value = {
+            "ratio": ratio * advantage,
+            "clipped": min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage),
+            "log_likelihood": new[k, e, t] * advantage,
+        }[form]
+        parts.append(value / LESSON.mask[k].sum() / 3)
+    return torch.stack(parts).sum()
+
+
+def term(form: str) -> Term:
+    value = {
+        "ratio": ratio_surrogate(LESSON, WEIGHTS),
+        "clipped": clipped_surrogate(LESSON, WEIGHTS, CLIP),
+        "log_likelihood": log_likelihood_surrogate(LESSON, WEIGHTS),
+    }[form]
+    return Term(ByAutograd(gaussians, WEIGHTS), value)
+
+
+START = torch.tensor([0.3, -0.4, 0.2, 0.5], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("form", ["ratio", "clipped", "log_likelihood"])
+def test_a_surrogate_and_its_gradient_are_those_by_hand(form: str) -> None:
+    theta = START.clone().requires_grad_()
+    expected = by_hand(theta, form)
+    (slope,) = torch.autograd.grad(expected, theta)
+    value, gradient, _ = rise(term(form), START)
+    assert float(value) == pytest.approx(float(expected.detach()), rel=1e-12)
+    assert slope.norm() > 1e-2
+    torch.testing.assert_close(gradient, slope, rtol=1e-10, atol=1e-12)
+
+
+def test_clipping_takes_the_gradient_of_samples_that_have_gone_too_far() -> None:
+    clipped, ratio = (rise(term(form), START).gradient for form in ("clipped", "ratio"))
+    assert (clipped - ratio).norm() > 1e-2
+
+
+@pytest.mark.parametrize("form", ["clipped", "log_likelihood"])
+def test_steps_are_those_of_adam_on_the_sum_of_terms(form: str) -> None:
+    optimizer = MetaOptimizer({"theta": START}, "adam", 0.05)
+    metrics = ascend(optimizer, [term(form), term("ratio")], 3)
+    theirs = START.clone().requires_grad_()
+    adam, values = torch.optim.Adam([theirs], lr=0.05), []
+    for _ in range(3):
+        adam.zero_grad()
+        value = by_hand(theirs, form) + by_hand(theirs, "ratio")
+        (-value).backward()  # type: ignore[no-untyped-call]
+        values.append(float(value.detach()))
+        adam.step()
+    torch.testing.assert_close(optimizer.params["theta"], theirs.detach(), rtol=1e-9, atol=1e-11)
+    last = float((by_hand(theirs, form) + by_hand(theirs, "ratio")).detach())
+    assert metrics["train/surrogate"] == pytest.approx(values[0], rel=1e-10)
+    assert metrics["train/surrogate_gain"] == pytest.approx(last - values[0], rel=1e-8)
+    old, new = gaussians(START), gaussians(theirs.detach())
+    assert metrics["train/approx_kl"] == pytest.approx(float((old.kl(new) * WEIGHTS).sum()))
+    assert metrics["train/skipped_steps"] == 0.0
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted() -> None:
+    optimizer = MetaOptimizer({"theta": START}, "adam", 0.05)
+    before = optimizer.state_dict()
+
+    def broken(new: Distribution) -> Tensor:
+        return ratio_surrogate(LESSON, WEIGHTS)(new) * math.inf
+
+    metrics = ascend(optimizer, [Term(ByAutograd(gaussians, WEIGHTS), broken)], 2)
+    assert metrics["train/skipped_steps"] == 2.0
+    for name, leaf in optimizer.state_dict().items():
+        assert torch.equal(leaf, before[name]), name
+
+
+def test_steps_after_an_episodes_end_count_for_nothing() -> None:
+    spoilt = LESSON._replace(log_prob=torch.where(LESSON.mask, LESSON.log_prob, -1e6))
+    assert isinstance(spoilt, Lesson)
+    for make in (ratio_surrogate, lambda lesson, weights: clipped_surrogate(lesson, weights, CLIP)):
+        values = [make(lesson, WEIGHTS)(gaussians(START)) for lesson in (LESSON, spoilt)]
+        assert torch.equal(values[0], values[1])
