@@ -12,13 +12,17 @@ from metarl import baselines, trees
 from metarl.checks import NON_NEGATIVE, UNIT, Allowed, check_fields, fault_in_choice
 from metarl.objectives import OBJECTIVES, InnerObjective
 from metarl.policies import Policy
-from metarl.returns import generalised_advantages, standardise
+from metarl.returns import generalised_advantages, masked_mean, standardise
 from metarl.types import Adapted, Params, Trajectories
 
 NUM_ADAPTATIONS = "num_adaptations"
 """Leaf [K] of what such an agent knows: how often it has adapted to each task."""
 STEP_SIZE = "step_size/"
 """Before a weight's name: its own step sizes, of its shape or one for all of it."""
+
+_MISFIT = 1e-2
+"""Share of the returns' size below which advantages count as the baseline's error. Measured: in
+mazes without a find 2e-4; in the bodies, where they are news, 0.06 and more."""
 
 # Below this the normal equations of constant observations are singular in float64.
 _RIDGE = Allowed(1e-8, 1e8, "a number from 1e-8 to 1e8")
@@ -75,16 +79,22 @@ class Rounds(NamedTuple):
 
 
 def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:
-    """Estimate advantages with a baseline fitted to this very round, standardised per task."""
+    """Estimate advantages with a baseline fitted to this very round, standardised per task.
+
+    Where a task paid the same in every episode, as a maze whose goal nobody found, there is nothing
+    to learn: what is left then is the misfit of the baseline, and it stays small.
+    """
     value = baselines.linear_values(batch, config.discount, config.baseline_ridge)
     advantage = generalised_advantages(
         batch.reward, value, batch.terminated, batch.mask, config.discount, config.gae_lambda
     )
+    returns = advantage + value[..., :-1]
+    size = masked_mean(returns**2, batch.mask).sqrt()
     return Lesson(
         obs=batch.obs[:, :, :-1],
         action=batch.action,
         log_prob=batch.log_prob,
-        advantage=standardise(advantage, batch.mask),
+        advantage=standardise(advantage, batch.mask, _MISFIT * size),
         mask=batch.mask,
     )
 

@@ -59,11 +59,13 @@ def weighted_sum(x: Tensor, weights: Tensor) -> Tensor:
     return (x * weights).flatten(1).sum(1).sum(dtype=torch.float64)
 
 
-def standardise(x: Tensor, mask: Tensor) -> Tensor:
+def standardise(x: Tensor, mask: Tensor, floor: float | Tensor = 0.0) -> Tensor:
     """Shift and scale x [..., E, T] to mean 0 and standard deviation 1 within each task.
 
-    Only steps under the mask count, and only they come out different from 0.
+    Only steps under the mask count, and only they come out different from 0. Where the deviation is
+    below ``floor``, a number or one for each task [...], it is divided by that.
     """
     mean = masked_mean(x, mask)[..., None, None]
-    variance = masked_mean((x - mean) ** 2, mask)[..., None, None]
-    return torch.where(mask, (x - mean) / (variance.sqrt() + 1e-8), 0.0)
+    deviation = masked_mean((x - mean) ** 2, mask).sqrt() + 1e-8
+    least = torch.as_tensor(floor, dtype=x.dtype, device=x.device)
+    return torch.where(mask, (x - mean) / torch.maximum(deviation, least)[..., None, None], 0.0)

@@ -156,6 +156,14 @@ def test_standardise_task_by_task_under_the_mask() -> None:
     assert (result[~mask] == 0.0).all()
 
 
+def test_standardise_divides_by_no_less_than_the_floor() -> None:
+    x, mask = real(1, 3, 1, 3, 5, 9, 5, 9).view(2, 1, 4), torch.ones(2, 1, 4, dtype=torch.bool)
+    for floor in (1.5, real(1.5, 1.5)):
+        result = standardise(x, mask, floor)
+        expected = real(-2 / 3, 2 / 3, -2 / 3, 2 / 3, -1, 1, -1, 1).view(2, 1, 4)
+        torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-12)
+
+
 def test_standardise_of_equal_numbers_is_zero() -> None:
     mask = torch.ones(1, 2, 3, dtype=torch.bool)
     assert (standardise(torch.full((1, 2, 3), 0.5), mask) == 0.0).all()

@@ -1,0 +1,42 @@
+"""What a round teaches where nothing was found, and where one episode found something."""
+
+import torch
+
+from metarl.adaptation import AdvantageConfig, prepare
+from metarl.types import Trajectories
+
+TASKS, EPISODES, HORIZON = 2, 20, 81
+
+
+def wandering(found: bool) -> Trajectories:
+    """Episodes that cost the same at each step; in task 0, one may have found the goal halfway."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (TASKS, EPISODES, HORIZON)
+    mask, terminated = torch.ones(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+    reward = torch.full(shape, -0.04)
+    if found:
+        mask[0, 3, 41:] = False
+        terminated[0, 3, 40] = True
+        reward[0, 3, 40] += 1.0
+    return Trajectories(
+        task_id=torch.full((TASKS,), -1),
+        obs=torch.rand(TASKS, EPISODES, HORIZON + 1, 4, generator=generator).round(),
+        action=torch.zeros(shape, dtype=torch.int64),
+        log_prob=torch.zeros(shape),
+        reward=reward * mask,
+        terminated=terminated,
+        mask=mask,
+        faulty=torch.zeros(shape[:2], dtype=torch.bool),
+    )
+
+
+def test_where_nothing_was_found_the_misfit_of_the_baseline_is_no_advantage() -> None:
+    advantage = prepare(wandering(found=False), AdvantageConfig()).advantage
+    assert advantage.abs().max() < 0.1
+
+
+def test_one_find_is_news_to_its_task_alone() -> None:
+    advantage = prepare(wandering(found=True), AdvantageConfig()).advantage
+    assert advantage[0].std() > 0.9
+    assert advantage[0, 3, 40] > 3.0
+    assert advantage[1].abs().max() < 0.1
