@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | evaluate | check | gallery | bench``."""
+"""The command line: ``metarl list | train | evaluate | table | check | ...``."""
 
 import importlib.metadata
 import json
@@ -30,12 +30,13 @@ from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
 from metarl.experiments.listing import list_command
 from metarl.experiments.progress import DriftError
+from metarl.experiments.table import table_command
 from metarl.experiments.train import train
 from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "check", "gallery")
+_EXPLAIN_THEMSELVES = ("evaluate", "table", "check", "gallery")
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
@@ -127,6 +128,7 @@ COMMANDS: Mapping[str, Command] = {
     "list": Command(list_command, "list [envs|agents|presets]", "what there is"),
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
+    "table": Command(table_command, "table RUN_DIR...", "final results of runs, side by side"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
     "bench": Command(bench_command, "bench PRESET|envs|gpu|scaling", "measure speed"),
