@@ -6,13 +6,14 @@ order. What a block remembers for products with its Jacobian is kept as long as 
 into ``Blocks.kept_bytes``; blocks beyond that are linearised anew for every product.
 
 Policies that are perceptrons take the closed form of ``metarl.mlp_adaptation``, all others that of
-automatic differentiation.
+automatic differentiation; so do products with the Jacobian where the inner objective is not
+separable.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from metarl import mlp_adaptation, trees, trust_region
 from metarl.adaptation import InnerConfig, Lesson, Rounds, adapt_stacked, begin_stacked
 from metarl.checks import Allowed, check_fields
 from metarl.distributions import Distribution
+from metarl.objectives import SEPARABLE
 from metarl.parallel import one_torch_thread
 from metarl.policies import MlpPolicy, Policy, distribution_at, stacked_distribution
 from metarl.processes import ALONE, Processes
@@ -169,7 +171,7 @@ class AfterAdaptation:
 
     def _linearise_block(self, theta: Tensor, rows: slice) -> Linearisation:
         policy, rounds = self._policy, self._rounds.take(rows)
-        if isinstance(policy, MlpPolicy):
+        if _has_closed_form(policy, self._config):
             params = trees.unflatten(theta, self._like)
             return mlp_adaptation.linearise(policy, params, rounds, self._config)
 
@@ -190,7 +192,7 @@ class AfterAdaptation:
         units = _units(self._policy, last)
         per_sample = sum(units) * (3 * len(lessons) + 1)
         per_sample += 4 * (1 + units[-1]) * (len(lessons) + 1)
-        return samples * per_sample * (1 if isinstance(self._policy, MlpPolicy) else 16)
+        return samples * per_sample * (1 if _has_closed_form(self._policy, self._config) else 16)
 
     def _map(self, work: Callable[[slice], _ResultT], cuts: list[slice]) -> list[_ResultT]:
         return _map(work, cuts, self._policy, self._rounds.last)
@@ -201,6 +203,10 @@ def _adapt_block(policy: Policy, adapted: Adapted, lesson: Lesson, config: Inner
         if isinstance(policy, MlpPolicy):
             return mlp_adaptation.adapt_block(policy, adapted, lesson, config)
         return adapt_stacked(policy, adapted, lesson, config)
+
+
+def _has_closed_form(policy: Policy, config: InnerConfig) -> TypeGuard[MlpPolicy]:
+    return isinstance(policy, MlpPolicy) and config.inner_objective in SEPARABLE
 
 
 def _units(policy: Policy, lesson: Lesson) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from metarl.adaptation import (
     step_sizes,
 )
 from metarl.distributions import Distribution
-from metarl.objectives import OBJECTIVES, Objective
+from metarl.objectives import OBJECTIVES, SEPARABLE, Objective
 from metarl.policies import MlpPolicy, stacked_head
 from metarl.trust_region import Linearisation
 from metarl.types import Adapted, Params
@@ -34,9 +34,9 @@ from metarl.types import Adapted, Params
 class Inner(NamedTuple):
     """The inner loss of a block of tasks, as a function of the distributions of its actions.
 
-    J sums over steps what each contributes by its own log-probability, so that its second
-    derivative is diagonal: with s the score of a step, gradient g s and Hessian-vector product
-    g R{s} + h s (s . t).
+    A separable J sums over steps what each contributes by its own log-probability, so that its
+    second derivative is diagonal: with s the score of a step, gradient g s and Hessian-vector
+    product g R{s} + h s (s . t).
     """
 
     distribution: Distribution
@@ -135,6 +135,7 @@ def linearise(
         rounds: what the tasks adapt to, and what the result meets.
         config: of the adaptation.
     """
+    assert config.inner_objective in SEPARABLE, config.inner_objective
     (lessons, last, weights), activation = rounds, policy.config.activation
     adapted, chain = begin_stacked(params, len(last.obs)), []
     for lesson in lessons:
