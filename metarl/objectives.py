@@ -14,9 +14,9 @@ the Hessian of the expected return is the expectation of the sum over t of
 * ``dice`` keeps all of them, and all terms of every higher derivative (Foerster et al. 2018).
 
 That is for advantages of undiscounted returns, less a baseline that knows the time and the state
-and was not fitted to the same episodes. With a discount, ``dice`` weighs (3) as if what is earned
-from t on were discounted from t, seen from j as well. A baseline or a scale fitted to the E
-episodes adds errors of order 1/E to all three.
+and was not fitted to the same episodes. With a discount, the derivative of the usual policy
+gradient has gamma^(t-j) s_j s_t^T in (3), and ``dice`` has it without the power of gamma. A
+baseline or a scale fitted to the E episodes adds errors of order 1/E to all three.
 
 **Which meta-gradient.** theta' = theta + alpha g(theta; D) depends on theta also because theta drew
 the data D. Two ways to count that (Rothfuss et al. 2019, section 4), never both together:

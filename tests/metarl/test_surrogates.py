@@ -132,6 +132,23 @@ def test_which_terms_each_hessian_keeps(signal: Tensor) -> None:
         assert term.norm() > 0.05
 
 
+def test_with_a_discount_dice_lacks_a_power_of_it_in_one_half_of_the_third_term() -> None:
+    gamma = 0.5
+    signal = torch.stack((REWARD[:, 0] + gamma * REWARD[:, 1], REWARD[:, 1]), -1)
+
+    def policy_gradient(theta: Tensor) -> Tensor:
+        weighted = chance(theta)[:, None] * signal / HORIZON
+        return torch.einsum("nt,nti->i", weighted, jacrev(log_probs)(theta))
+
+    first, second, third = terms(signal)
+    s, weighted = scores()[0], OLD * signal[:, 1] / HORIZON
+    half = torch.einsum("n,ni,nj->ij", weighted, s[:, 0], s[:, 1])
+    exact = jacfwd(policy_gradient)(THETA)
+    torch.testing.assert_close(first + second + third + (gamma - 1.0) * half, exact)
+    found = hessian(lambda x: expectation(dice, signal, x))(THETA)
+    torch.testing.assert_close(found, first + second + third)
+
+
 def test_only_the_log_likelihoods_hessian_depends_on_the_baseline() -> None:
     differs = {}
     for name, objective in OBJECTIVES.items():
