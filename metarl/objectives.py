@@ -30,8 +30,8 @@ the data D. Two ways to count that (Rothfuss et al. 2019, section 4), never both
 
 **Control variates.** ``dice`` of advantages is DiCE of rewards with a baseline in every order
 (``dice_of_rewards`` + ``gradient_control_variate`` + ``curvature_control_variate``, up to a
-constant). The last of these is what Mao et al. 2019 and Liu et al. 2019 (TMAML) add. So ``dice``
-is how to choose that control variate: there is no switch of its own.
+constant). The last of these is that of Mao et al. 2019, and the idea of TMAML (Liu et al. 2019). So
+``dice`` is how to choose that control variate: there is no switch of its own.
 """
 
 from collections.abc import Callable
