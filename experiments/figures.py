@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart by colour-blind readers too; the agent has the strongest.
 _AGENT = "#0072B2"
 _FLOORS = (("#6b6b6b", (0, (5, 2))), ("#D55E00", (0, (1, 1.5))), ("#009E73", (0, (6, 2, 1, 2))))
-_SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
-_INK = "#333333"
+SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
+INK = "#333333"
 _SIZE = (6.4, 4.2)
 _DPI = 150
 _SMOOTHED_OVER = 60
@@ -50,7 +50,7 @@ def adaptation_figure(
     axes.set_xlabel("gradient steps on the task")
     axes.set_ylabel(score_label)
     _legend(axes, "IQM, first to last step (band: 95% interval)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def learning_figure(
@@ -80,7 +80,7 @@ def learning_figure(
     x = np.asarray(env_steps, dtype=np.float64) / scale
     marker = "o" if len(x) < _FEW_POINTS else ""
     for place, (name, values) in enumerate(series.items()):
-        colour = _SERIES[place % len(_SERIES)]
+        colour = SERIES[place % len(SERIES)]
         raw = np.asarray(values, dtype=np.float64)
         axes.plot(x, raw, color=colour, alpha=0.3, linewidth=0.8, zorder=2)
         smooth = _moving_average(raw, 1 + 2 * (len(raw) // _SMOOTHED_OVER))
@@ -89,7 +89,7 @@ def learning_figure(
     axes.set_ylabel("return")
     _iterations_on_top(axes, np.asarray(iterations, dtype=np.float64), x)
     _legend(axes, None)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def scaling_figure(
@@ -106,13 +106,13 @@ def scaling_figure(
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(3.4 * len(panels), 3.4), layout="constrained", facecolor="white")
-    figure.suptitle(title, fontsize=11, color=_INK, x=0.02, ha="left")
+    figure.suptitle(title, fontsize=11, color=INK, x=0.02, ha="left")
     for place, (label, series) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), place)
-        _style(axes)
+        style_axes(axes)
         axes.set_xscale("log")
         for number, (name, values) in enumerate(series.items()):
-            colour = _SERIES[(number + 1) % len(_SERIES)]
+            colour = SERIES[(number + 1) % len(SERIES)]
             axes.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
         axes.set_xticks(list(x), [f"{value:g}" for value in x])
         axes.set_xticks([], minor=True)
@@ -121,7 +121,7 @@ def scaling_figure(
         axes.set_ylabel(label)
         if place == 1:
             _legend(axes, None)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _blank(title: str) -> "tuple[Figure, Axes]":
@@ -130,21 +130,22 @@ def _blank(title: str) -> "tuple[Figure, Axes]":
 
     figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, color=_INK, loc="left", pad=10)
-    _style(axes)
+    axes.set_title(title, fontsize=11, color=INK, loc="left", pad=10)
+    style_axes(axes)
     return figure, axes
 
 
-def _style(axes: "Axes") -> None:
+def style_axes(axes: "Axes") -> None:
+    """Give a pair of axes the look of all figures here."""
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#999999")
-    axes.tick_params(colors=_INK, labelsize=9, length=3, color="#999999")
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
+    axes.tick_params(colors=INK, labelsize=9, length=3, color="#999999")
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
     axes.margins(x=0.03)
 
 
@@ -210,12 +211,13 @@ def _legend(axes: "Axes", title: str | None) -> None:
         alignment="left",
         framealpha=0.85,
         edgecolor="none",
-        labelcolor=_INK,
+        labelcolor=INK,
     )
     legend.get_title().set_color("#777777")
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as a PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=_DPI, format="png")
