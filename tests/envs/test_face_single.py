@@ -102,9 +102,10 @@ def test_seeds_repeat_and_go_on(name: str) -> None:
         steps = [env.step(action)[:2] for action in actions(env, env_horizon(env))]
         return [obs.tolist(), [(obs.tolist(), reward) for obs, reward in steps]]
 
-    env.reset()
+    first = env.reset()[0].tolist()
     unseeded = env.np_random_seed
     assert run(unseeded) == run(unseeded)
+    assert run(unseeded)[0] == first
     again = run(None)
     assert again == [run(unseeded), run(None)][1]
     assert env.sample_tasks(2) == [env.reset(seed=unseeded), env.sample_tasks(2)][1]
