@@ -13,6 +13,8 @@ without reward. The only step of an episode with horizon 1 terminates it: these 
 the value of a state after it, and a pull of a bandit has none.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from metarl.checks import InputError
 from metarl.envs.face import Face
 from metarl.envs.face_tasks import FaceTasks
 from metarl.envs.mujoco_env import MujocoEnv
+from metarl.envs.task_dicts import TaskDict, as_dicts
 from metarl.protocols import CanClose, CanDraw, CanRestart
 from metarl.seeding import Streams
 
@@ -191,3 +194,48 @@ class Copies:
         """Return a tensor [N, 1, ...] as an array [N, ...] that shares its memory."""
         rows: NDArray[Any] = leaf[:, 0].numpy()
         return rows
+
+
+class HasTasks(ABC):
+    """What every face offers of the tasks of its copies."""
+
+    _copies: Copies
+
+    @abstractmethod
+    def _seed_at_first(self) -> None:
+        """Seed the copies, unless that was done before: their first tasks may be drawn from it."""
+
+    def sample_tasks(self, num_tasks: int) -> list[TaskDict]:
+        """Draw tasks of the split; of a frozen list, the next, and so on around it.
+
+        Raises:
+            InputError: the list is shorter.
+        """
+        self._seed_at_first()
+        return self._copies.tasks.sample(num_tasks)
+
+    def held_out_tasks(self, num_tasks: int) -> list[TaskDict]:
+        """Return the first tasks of the frozen list: of the split, or of ``test`` in training.
+
+        Raises:
+            InputError: the list is shorter.
+        """
+        return self._copies.tasks.held_out(num_tasks)
+
+
+class HasTaskOfEach(HasTasks):
+    """What the faces of several copies offer besides."""
+
+    @property
+    def tasks(self) -> list[TaskDict]:
+        """The tasks of the running episodes; before the first, those that it will have."""
+        self._seed_at_first()
+        return as_dicts(self._copies.tasks.running)
+
+    def set_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        """Give each copy a task, or all the same one, from the next ``reset`` on.
+
+        Raises:
+            InputError: a dict is no task of this environment, or there are too few or too many.
+        """
+        self._copies.tasks.set(tasks)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from metarl.checks import InputError, unknown
 from metarl.envs import EnvConfig
-from metarl.envs.copies import Copies
+from metarl.envs.copies import Copies, HasTasks
 from metarl.envs.face import TRAIN, Face
 from metarl.envs.own import OwnTasks
 from metarl.envs.task_dicts import TaskDict, as_dicts, plain
@@ -40,7 +40,7 @@ Space: TypeAlias = spaces.Space[Any]
 _OPTIONS = ("task",)
 
 
-class TaskEnv(gymnasium.Env[Obs, Any]):
+class TaskEnv(HasTasks, gymnasium.Env[Obs, Any]):
     """One copy of an environment, with one task at a time. Owns that copy."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
@@ -79,7 +79,9 @@ class TaskEnv(gymnasium.Env[Obs, Any]):
         refuse_strangers(self._copies.spec.name, options, _OPTIONS)
         if options and "task" in options:
             self.set_task(options["task"])
-        self._seed(anew=seed is not None)
+        if seed is not None:
+            self._copies.seed(self.np_random_seed)
+        self._seed_at_first()
         obs = self._copies.reset()[0]
         return obs, {"task_id": self._task_id, "task": self.task}
 
@@ -105,7 +107,7 @@ class TaskEnv(gymnasium.Env[Obs, Any]):
     @property
     def task(self) -> TaskDict:
         """The task of the running episode; before the first, that which it will have."""
-        self._seed(anew=False)
+        self._seed_at_first()
         return as_dicts(self._copies.tasks.running)[0]
 
     def set_task(self, task: Mapping[str, Any]) -> None:
@@ -115,23 +117,6 @@ class TaskEnv(gymnasium.Env[Obs, Any]):
             InputError: the dict is no task of this environment.
         """
         self._copies.tasks.set([task])
-
-    def sample_tasks(self, num_tasks: int) -> list[TaskDict]:
-        """Draw tasks of the split; of a frozen list, the next, and so on around it.
-
-        Raises:
-            InputError: the list is shorter.
-        """
-        self._seed(anew=False)
-        return self._copies.tasks.sample(num_tasks)
-
-    def held_out_tasks(self, num_tasks: int) -> list[TaskDict]:
-        """Return the first tasks of the frozen list: of the split, or of ``test`` in training.
-
-        Raises:
-            InputError: the list is shorter.
-        """
-        return self._copies.tasks.held_out(num_tasks)
 
     def render(self) -> NDArray[np.uint8] | None:
         """Draw the copy as it is now, [height, width, 3] RGB; None without a render mode."""
@@ -145,10 +130,10 @@ class TaskEnv(gymnasium.Env[Obs, Any]):
     def _task_id(self) -> int:
         return int(self._copies.tasks.running.task_id[0])
 
-    def _seed(self, anew: bool) -> None:
-        # Without a seed, that of ``np_random`` serves: passing it to reset repeats everything.
-        if anew or not self._copies.is_seeded:
-            self._copies.seed(self.np_random_seed, given=anew)
+    def _seed_at_first(self) -> None:
+        # That of ``np_random`` serves: passing it to reset repeats everything.
+        if not self._copies.is_seeded:
+            self._copies.seed(self.np_random_seed, given=False)
 
 
 def observation_space(spec: EnvSpec) -> Space:

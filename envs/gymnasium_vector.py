@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from metarl.checks import InputError, unknown
 from metarl.envs import EnvConfig
-from metarl.envs.copies import Copies, Stepped
+from metarl.envs.copies import Copies, HasTaskOfEach, Stepped
 from metarl.envs.face import TRAIN, Face
 from metarl.envs.gymnasium_single import (
     Obs,
@@ -31,7 +31,6 @@ from metarl.envs.gymnasium_single import (
     refuse_strangers,
 )
 from metarl.envs.own import OwnTasks
-from metarl.envs.task_dicts import TaskDict, as_dicts
 
 _OPTIONS = ("tasks", "task")
 _MODES = (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
@@ -40,7 +39,7 @@ Infos = dict[str, Any]
 VectorStep = tuple[Obs, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Infos]
 
 
-class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]]):
+class TaskVectorEnv(HasTaskOfEach, gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]]):
     """Copies of an environment, one task each. Owns them."""
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -108,7 +107,9 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]])
             raise InputError([f"{name}: give reset the option tasks or task, not both"])
         if options:
             self.set_tasks(options["tasks"] if "tasks" in options else [options["task"]])
-        self._seed(anew=seed is not None)
+        if seed is not None:
+            self._copies.seed(self.np_random_seed or 0)
+        self._seed_at_first()
         obs = self._copies.reset()
         self._ended = np.zeros_like(self._ended)
         return obs, _spread(self._about_tasks(), ~self._ended)
@@ -133,37 +134,6 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]])
         reward = stepped.reward.astype(np.float64)
         return obs, reward, stepped.terminated, stepped.truncated, infos
 
-    @property
-    def tasks(self) -> list[TaskDict]:
-        """The tasks of the running episodes; before the first, those that it will have."""
-        self._seed(anew=False)
-        return as_dicts(self._copies.tasks.running)
-
-    def set_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> None:
-        """Give each copy a task, or all the same one, from the next ``reset`` on.
-
-        Raises:
-            InputError: a dict is no task of this environment, or there are too few or too many.
-        """
-        self._copies.tasks.set(tasks)
-
-    def sample_tasks(self, num_tasks: int) -> list[TaskDict]:
-        """Draw tasks of the split; of a frozen list, the next, and so on around it.
-
-        Raises:
-            InputError: the list is shorter.
-        """
-        self._seed(anew=False)
-        return self._copies.tasks.sample(num_tasks)
-
-    def held_out_tasks(self, num_tasks: int) -> list[TaskDict]:
-        """Return the first tasks of the frozen list: of the split, or of ``test`` in training.
-
-        Raises:
-            InputError: the list is shorter.
-        """
-        return self._copies.tasks.held_out(num_tasks)
-
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """Draw every copy as it is now, [height, width, 3] RGB; None without a render mode."""
         if self.render_mode is None:
@@ -174,9 +144,9 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Obs, NDArray[Any], NDArray[Any]])
         """Let go of what drawing has taken."""
         self._copies.close()
 
-    def _seed(self, anew: bool) -> None:
-        if anew or not self._copies.is_seeded:
-            self._copies.seed(self.np_random_seed or 0, given=anew)
+    def _seed_at_first(self) -> None:
+        if not self._copies.is_seeded:
+            self._copies.seed(self.np_random_seed or 0, given=False)
 
     def _one_seed(self, seed: int | Sequence[int] | None) -> int | None:
         if not isinstance(seed, Sequence | np.ndarray):

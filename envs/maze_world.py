@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from metarl.envs.locomotion import place
 from metarl.envs.maze_tasks import OFF_CENTRE, Maze, MazeConfig, maze_of, refuse_faulty, tasks_of
 from metarl.envs.mujoco_env import Array, Body, Flags, Moved, MujocoEnv, Noise, Parameters
 from metarl.envs.mujoco_renderer import Marker, View
@@ -68,9 +69,10 @@ def build_maze(
         substeps=walker.substeps,
         noise=Noise(position=around, velocity=0.0),
         observe=_observe,
-        measure=_place,
-        reward=partial(_reward, maze=maze, sparse=config.sparse),
-        success=partial(_success, maze=maze),
+        measure=place,
+        reward=partial(_reward, sparse=config.sparse),
+        success=_success,
+        derive=partial(_goal_in_metres, maze=maze),
         arrange=partial(_arrange, maze=maze),
         refuse=partial(refuse_faulty, owner=name, maze=maze),
         vary=partial(_raise_walls, maze=maze) if maze.layout is None else None,
@@ -104,6 +106,10 @@ def _raise_walls(physics: BatchPhysics, parameter: Parameters, maze: Maze) -> No
     physics.expand("geom_pos")[:, boxes, 2] = height
 
 
+def _goal_in_metres(parameter: Parameters, maze: Maze) -> Parameters:
+    return {"goal in m": maze.to_metres(parameter["goal"])}
+
+
 def _arrange(qpos: Array, _qvel: Array, parameter: Parameters, maze: Maze) -> None:
     """Move starts ``qpos`` [N, nq], drawn around the origin, to their cells."""
     fixed = np.array(maze.start, dtype=np.float64)
@@ -114,31 +120,28 @@ def _observe(physics: BatchPhysics) -> list[Array]:
     return [physics.qpos, physics.qvel]
 
 
-def _mark_goal(_place: Array, own: Parameters, maze: Maze) -> list[Marker]:
+def _mark_goal(_body: Array, own: Parameters, maze: Maze) -> list[Marker]:
     """Return a ball over one copy's goal: on the walls' level, as walls may hide what is lower."""
-    x, y = maze.to_metres(own["goal"])
+    x, y = own["goal in m"]
     return [Marker(np.array([x, y, maze.height]), size=max(_RADIUS, maze.cell / 4))]
 
 
-def _place(physics: BatchPhysics) -> Array:
-    """Return where the copies are, x and y [N, 2] in m."""
-    xy: Array = physics.qpos[:, :2].copy()
-    return xy
-
-
-def _reward(moved: Moved, maze: Maze, sparse: bool) -> Array:
+def _reward(moved: Moved, sparse: bool) -> Array:
     """Return what N copies are paid for where they are."""
-    away = _distance(moved, maze)
+    away = _distance(moved)
     paid: Array = (away <= _RADIUS).astype(np.float64) if sparse else np.exp(-away)
     return paid
 
 
-def _success(moved: Moved, maze: Maze) -> Flags:
+def _success(moved: Moved) -> Flags:
     """Return which of N copies are at their goal."""
-    there: Flags = _distance(moved, maze) <= _RADIUS
+    there: Flags = _distance(moved) <= _RADIUS
     return there
 
 
-def _distance(moved: Moved, maze: Maze) -> Array:
-    away: Array = np.linalg.norm(moved.after - maze.to_metres(moved.parameter["goal"]), axis=-1)
+def _distance(moved: Moved) -> Array:
+    """Return how far N copies are from their goals, in m."""
+    x, y = (moved.after - moved.parameter["goal in m"]).T
+    # Of two numbers, a norm along an axis takes four times as long.
+    away: Array = np.sqrt(x * x + y * y)
     return away

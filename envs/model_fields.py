@@ -27,8 +27,8 @@ def rows_of(model: mujoco.MjModel, field: str, element: str) -> NDArray[np.int64
         ValueError: there is no such field of numbers, or no such element; the message holds the
             nearest name.
     """
-    fields = [name for name in mujoco.batch.MODEL_FIELDS if _is_input(model, name)]
-    if field not in fields:
+    if field not in mujoco.batch.MODEL_FIELDS or not _is_input(model, field):
+        fields = (name for name in mujoco.batch.MODEL_FIELDS if _is_input(model, name))
         raise InputError([unknown("model field", field, sorted(fields))])
     word = field.partition("_")[0]
     owner, number = _OWNERS[word]

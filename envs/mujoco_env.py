@@ -83,6 +83,8 @@ class Body(NamedTuple):
     """Returns [N]: whose episode ends here. None where none ever does."""
     success: Callable[[Moved], Flags] | None = None
     """Returns [N]: who is at the goal, where there is one."""
+    derive: Callable[[Parameters], Parameters] | None = None
+    """Returns parameters to add to those of the tasks: what follows from them, once a reset."""
     arrange: Callable[[Array, Array, Parameters], None] | None = None
     """Changes starts ``qpos`` [N, nq] and ``qvel`` [N, nv] in place, to suit the tasks."""
     refuse: Callable[[Mapping[str, Tensor]], None] | None = None
@@ -158,11 +160,12 @@ class MujocoEnv:
         self._action = np.zeros((num_copies, self.spec.action_size))
         if self.physics.num_copies != num_copies:
             self.physics = self.build_physics(num_copies)
-        # One entry per copy, in the order of the copies.
         self._parameter = {
             name: np.repeat(leaf.double().cpu().numpy(), episodes, axis=0)
             for name, leaf in tasks.parameter.items()
         }
+        if self.body.derive is not None:
+            self._parameter = {**self._parameter, **self.body.derive(self._parameter)}
         if self.body.vary is not None:
             self.body.vary(self.physics, self._parameter)
         self.physics.reset(*self._starts(streams))
@@ -170,7 +173,7 @@ class MujocoEnv:
 
     def restart(self, copies: Tensor, streams: Streams) -> Tensor:
         """Start a new episode in ``copies`` [K, E] bool; return obs [K, E, O]."""
-        chosen = to_host(copies.flatten()).nonzero()[0]
+        chosen = to_host(copies).reshape(-1).nonzero()[0]
         self.physics.reset(*self._starts(streams), chosen)
         return self._observe()
 
@@ -247,17 +250,18 @@ class MujocoEnv:
         physics, size = self.physics, self.spec.action_size
         refuse_other_actions(self.spec, action, self._shape)
         physics.refuse_two_steps()
-        np.divide(to_host(action.reshape(-1, size)), self.spec.action_limit, out=self._action)
+        np.divide(to_host(action).reshape(-1, size), self.spec.action_limit, out=self._action)
         np.clip(self._action, -1.0, 1.0, out=self._action)
         physics.ctrl[:] = self._action if self._plain else self._middle + self._half * self._action
         self._time += 1
         # A copy: a view of the state would be what it is after the step.
         self._before = self._measured().copy()
-        run = to_host(running.flatten())
+        run = to_host(running).reshape(-1)
         copies = None if run.all() else run.nonzero()[0]
         if self.body.speed_limit is not None:
             chosen, limit = slice(None) if copies is None else copies, self.body.speed_limit
-            physics.qvel[chosen] = np.clip(physics.qvel[chosen], -limit, limit)
+            speeds = np.array(physics.qvel[chosen])  # clipped in half the time: it has no strides
+            physics.qvel[chosen] = np.clip(speeds, -limit, limit, out=speeds)
         return copies
 
     def _result(self, faulty: Flags) -> Step:
@@ -283,8 +287,7 @@ class MujocoEnv:
         return f"{self.spec.name}: {function}" + (f" in step {self._time}" if self._time else "")
 
     def _measured(self) -> Array:
-        num_copies = self.physics.num_copies
-        return rows(self._named("measure"), num_copies, self.body.measure, self.physics)
+        return rows(self._named("measure"), len(self._action), self.body.measure, self.physics)
 
     def _observe(self) -> Tensor:
         what, size = self._named("observe"), self.spec.observation_size
@@ -294,4 +297,4 @@ class MujocoEnv:
         return self._tensor(obs)
 
     def _tensor(self, values: NDArray[np.generic]) -> Tensor:
-        return to_device(values, self._device).reshape(*self._shape, *values.shape[1:])
+        return to_device(values.reshape(*self._shape, *values.shape[1:]), self._device)

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 from metarl.checks import InputError, unknown
 from metarl.envs import EnvConfig
-from metarl.envs.copies import Copies, Stepped
+from metarl.envs.copies import Copies, HasTaskOfEach, Stepped
 from metarl.envs.face import TRAIN, Face
 from metarl.envs.gymnasium_single import Obs, action_space, observation_space, refuse_strangers
 from metarl.envs.own import OwnTasks
@@ -29,7 +29,7 @@ from metarl.envs.task_dicts import TaskDict, as_dicts, plain
 _OPTIONS = ("task",)
 
 
-class TaskVecEnv(VecEnv):
+class TaskVecEnv(HasTaskOfEach, VecEnv):
     """Copies of an environment, one task each. Owns them."""
 
     def __init__(  # noqa: PLR0913  as the other faces
@@ -93,37 +93,6 @@ class TaskVecEnv(VecEnv):
                 infos[copy] |= {"task_id": task_ids[copy]} | _about_end(stepped, copy)
             obs = self._copies.restart(ended)
         return obs, stepped.reward.astype(np.float32), ended, infos
-
-    @property
-    def tasks(self) -> list[TaskDict]:
-        """The tasks of the running episodes; before the first, those that it will have."""
-        self._take_first_seed()
-        return as_dicts(self._copies.tasks.running)
-
-    def set_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> None:
-        """Give each copy a task, or all the same one, from the next ``reset`` on.
-
-        Raises:
-            InputError: a dict is no task of this environment, or there are too few or too many.
-        """
-        self._copies.tasks.set(tasks)
-
-    def sample_tasks(self, num_tasks: int) -> list[TaskDict]:
-        """Draw tasks of the split; of a frozen list, the next, and so on around it.
-
-        Raises:
-            InputError: the list is shorter.
-        """
-        self._take_first_seed()
-        return self._copies.tasks.sample(num_tasks)
-
-    def held_out_tasks(self, num_tasks: int) -> list[TaskDict]:
-        """Return the first tasks of the frozen list: of the split, or of ``test`` in training.
-
-        Raises:
-            InputError: the list is shorter.
-        """
-        return self._copies.tasks.held_out(num_tasks)
 
     def close(self) -> None:
         """Let go of what drawing has taken."""
@@ -192,7 +161,7 @@ class TaskVecEnv(VecEnv):
 
     @property
     def _task_ids(self) -> list[int]:
-        self._take_first_seed()
+        self._seed_at_first()
         ids: list[int] = self._copies.tasks.running.task_id.tolist()
         return ids
 
@@ -219,7 +188,7 @@ class TaskVecEnv(VecEnv):
 
     def _set_some(self, tasks: Mapping[int, TaskDict]) -> None:
         """Change the tasks of some copies, from the next ``reset`` on."""
-        self._take_first_seed()
+        self._seed_at_first()
         coming = as_dicts(self._copies.tasks.coming)
         for copy, task in tasks.items():
             coming[copy] = task
@@ -233,7 +202,7 @@ class TaskVecEnv(VecEnv):
         if given:
             self._set_some({copy: options["task"] for copy, options in given.items()})
 
-    def _take_first_seed(self) -> None:
+    def _seed_at_first(self) -> None:
         # A later one is for the next ``reset``, and episodes may be running.
         if not self._copies.is_seeded:
             self._take_seed()

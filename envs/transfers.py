@@ -2,6 +2,9 @@
 
 On a GPU both ways go through pinned memory: the copy to it does not hold up the host; the copy from
 it waits for what the device was given before.
+
+What is reshaped for a step, numpy reshapes: right after the physics, which fills the processor's
+caches, each kind of torch operation takes 10 us or more.
 """
 
 from typing import TypeVar

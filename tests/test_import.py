@@ -14,3 +14,15 @@ def test_import_loads_nothing_heavy_and_prints_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
     assert done.stderr == ""
+
+
+def test_the_command_collects_garbage_again_once_it_has_imported_all() -> None:
+    code = (
+        "import gc, sys\n"
+        "from metarl.experiments.__main__ import main\n"
+        "sys.argv = ['metarl', '--version']\n"
+        "main()\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 100_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[1:] == ["True True"]

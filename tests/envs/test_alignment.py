@@ -1,8 +1,7 @@
 """Bodies that Gymnasium has too: equal motion, and equal observations and payments."""
 
-import importlib.util
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from metarl import envs
 from metarl.envs.mujoco_env import MujocoEnv
 from metarl.seeding import Streams
-from metarl.types import Step
+from tests.envs.bodies import gymnasium_env, gymnasium_model, step_all, step_beside
 
 STREAMS = Streams(3, ("alignment",))
 
@@ -43,20 +42,6 @@ def start(pair: Pair, copies: int = 1) -> MujocoEnv:
     return env
 
 
-def step_all(env: MujocoEnv, action: torch.Tensor) -> Step:
-    return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
-
-
-def gymnasium_model(asset: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> mujoco.MjModel:
-    """A model of Gymnasium's, compiled where MuJoCo may write its log."""
-    monkeypatch.chdir(folder)
-    spec = importlib.util.find_spec("gymnasium")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    root = Path(spec.submodule_search_locations[0])
-    return mujoco.MjModel.from_xml_path(str(root / "envs/mujoco/assets" / asset))
-
-
 @every_pair
 def test_has_the_constants_of_gymnasiums(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,39 +61,9 @@ def test_has_the_constants_of_gymnasiums(
 def test_moves_like_gymnasiums(
     pair: Pair, size: float, follow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Large torques: step by step from equal states, as chaos multiplies the last bit of a mass.
-    Small ones: 100 steps on end."""
     model = gymnasium_model(pair.asset, tmp_path, monkeypatch)
-    data = mujoco.MjData(model)
-    env = start(pair)
-    physics = env.physics
-    data.qpos[:], data.qvel[:] = physics.qpos[0], physics.qvel[0]
-    mujoco.mj_forward(model, data)
-    shape = (100, 1, env.spec.action_size)
-    touched = 0
-    for action in size * (2 * STREAMS.uniform("action", 1, shape) - 1)[0]:
-        step_all(env, action[None])
-        data.ctrl[:] = action[0].double().numpy()
-        mujoco.mj_step(model, data, physics.substeps)
-        touched += data.ncon
-        np.testing.assert_allclose(physics.qpos[0], data.qpos, rtol=0, atol=1e-10)
-        np.testing.assert_allclose(physics.qvel[0], data.qvel, rtol=0, atol=1e-10)
-        if not follow:
-            data.qpos[:], data.qvel[:] = physics.qpos[0], physics.qvel[0]
-            data.qacc_warmstart[:] = 0.0
-            physics.reset(physics.qpos.copy(), physics.qvel.copy())
-    assert (touched > 0) == pair.touches
-
-
-def gymnasium_env(
-    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: float
-) -> Any:
-    pytest.importorskip("imageio", reason="Gymnasium's MuJoCo environments import it")
-    gymnasium = pytest.importorskip("gymnasium")
-    monkeypatch.chdir(folder)
-    other = gymnasium.make(name, **settings).unwrapped
-    other.reset(seed=0)
-    return other
+    contacts = step_beside(start(pair), model, STREAMS, size, follow)
+    assert (contacts > 0) == pair.touches
 
 
 @every_legged_pair

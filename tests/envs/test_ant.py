@@ -13,7 +13,8 @@ from metarl.envs.ant import AntConfig, AntDirConfig, AntGoalConfig
 from metarl.envs.mujoco_env import MujocoEnv
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
-from metarl.types import Step, Tasks
+from metarl.types import Tasks
+from tests.envs.bodies import step_all
 
 DIR, VEL, GOAL = "metarl/AntDir-v0", "metarl/AntVel-v0", "metarl/AntGoal-v0"
 STREAMS = Streams(3, ("ant",))
@@ -51,10 +52,6 @@ def start(name: str, preset: str) -> MujocoEnv:
     key, values = TASKS[name]
     env.reset(Tasks(torch.full((2,), -1), {key: torch.tensor(values)}), 2, STREAMS)
     return env
-
-
-def step_all(env: MujocoEnv, action: Tensor) -> Step:
-    return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
 
 
 def progress(name: str, before: np.ndarray, after: np.ndarray) -> list[float]:

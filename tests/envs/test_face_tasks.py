@@ -1,7 +1,5 @@
 """Where the tasks of a face come from: seeds, frozen lists, and tasks of the user's own."""
 
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +24,7 @@ VEL, GOAL, GRID = "metarl/HalfCheetahVel-v0", "metarl/PointNavigation-v0", "meta
 TEMPLATES = Path(__file__).resolve().parents[2] / "docs" / "templates"
 FINITE: dict[str, Any] = {"preset": "pearl-2019", "split": "test"}
 
-
-@pytest.fixture(autouse=True)
-def _no_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def own(template: str) -> OwnTasks:

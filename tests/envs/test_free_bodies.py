@@ -1,6 +1,5 @@
 """Ant, humanoid and swimmer against Gymnasium's: equal models, motion, observations, payments."""
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,12 +8,11 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from metarl import envs
 from metarl.envs.mujoco_env import MujocoEnv
 from metarl.seeding import Streams
-from metarl.types import Step
+from tests.envs.bodies import gymnasium_env, gymnasium_model, step_all, step_beside
 
 STREAMS = Streams(3, ("free bodies",))
 
@@ -55,29 +53,6 @@ def start(pair: Pair, copies: int = 1) -> MujocoEnv:
     return env
 
 
-def step_all(env: MujocoEnv, action: Tensor) -> Step:
-    return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
-
-
-def gymnasium_model(xml: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> mujoco.MjModel:
-    """A model of Gymnasium's, compiled where MuJoCo may write its log."""
-    monkeypatch.chdir(folder)
-    spec = importlib.util.find_spec("gymnasium")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    root = Path(spec.submodule_search_locations[0])
-    return mujoco.MjModel.from_xml_path(str(root / "envs/mujoco/assets" / xml))
-
-
-def gymnasium_env(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    pytest.importorskip("imageio", reason="Gymnasium's MuJoCo environments import it")
-    gymnasium = pytest.importorskip("gymnasium")
-    monkeypatch.chdir(folder)
-    other = gymnasium.make(name).unwrapped
-    other.reset(seed=0)
-    return other
-
-
 @every_pair
 def test_the_model_is_gymnasiums(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,25 +73,10 @@ def test_moves_like_gymnasiums(pair: Pair, tmp_path: Path, monkeypatch: pytest.M
     """100 steps on end at full torque, and no need to synchronise: the models are equal to the
     last bit."""
     model = gymnasium_model(pair.xml, tmp_path, monkeypatch)
-    data = mujoco.MjData(model)
     env = start(pair)
-    physics = env.physics
-    data.qpos[:], data.qvel[:] = physics.qpos[0], physics.qvel[0]
-    mujoco.mj_forward(model, data)
-    touched = 0
-    for action in (2 * STREAMS.uniform("action", 1, (100, 1, env.spec.action_size)) - 1)[0]:
-        step_all(env, action[None])
-        low, high = model.actuator_ctrlrange.T
-        data.ctrl[:] = (low + high) / 2 + (high - low) / 2 * action[0].double().numpy()
-        mujoco.mj_step(model, data, physics.substeps)
-        touched += data.ncon
-        np.testing.assert_allclose(physics.qpos[0], data.qpos, rtol=0, atol=1e-10)
-        np.testing.assert_allclose(physics.qvel[0], data.qvel, rtol=0, atol=1e-10)
-        for field in env.body.outputs:
-            expected = getattr(data, field)
-            np.testing.assert_allclose(physics.output(field)[0], expected, rtol=0, atol=1e-8)
-    assert np.abs(physics.qvel).max() > 0.1
-    assert bool(touched) == pair.touches
+    contacts = step_beside(env, model, STREAMS)
+    assert np.abs(env.physics.qvel).max() > 0.1
+    assert (contacts > 0) == pair.touches
 
 
 def as_published(pair: Pair, obs: Any, info: Any, velocity: Any, task: Any) -> tuple[Any, float]:

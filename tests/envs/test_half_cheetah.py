@@ -1,6 +1,5 @@
 """Half-cheetah: aligned with Gymnasium's, rewards and observations by hand, lists of tasks."""
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,14 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from metarl import envs
 from metarl.envs.half_cheetah import HalfCheetahDirConfig, HalfCheetahVelConfig
 from metarl.envs.mujoco_env import MujocoEnv
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
-from metarl.types import Step, Tasks
+from metarl.types import Tasks
+from tests.envs.bodies import gymnasium_env, gymnasium_model, step_all, step_beside
 
 DIR, VEL = "metarl/HalfCheetahDir-v0", "metarl/HalfCheetahVel-v0"
 STREAMS = Streams(3, ("half-cheetah",))
@@ -33,50 +32,18 @@ def tasks(**parameter: list[float]) -> Tasks:
     return Tasks(torch.full((len(next(iter(leaves.values()))),), -1), leaves)
 
 
-def step_all(env: MujocoEnv, action: Tensor) -> Step:
-    return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
-
-
-def gymnasium_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> mujoco.MjModel:
-    """The model of Gymnasium's HalfCheetah-v5; compiling it makes MuJoCo write its log."""
-    monkeypatch.chdir(folder)
-    spec = importlib.util.find_spec("gymnasium")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    root = Path(spec.submodule_search_locations[0])
-    return mujoco.MjModel.from_xml_path(str(root / "envs/mujoco/assets/half_cheetah.xml"))
-
-
 @pytest.mark.parametrize(("size", "follow"), [(1.0, False), (0.1, True)])
 def test_moves_like_gymnasiums(
     size: float, follow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Large torques: step by step from equal states, as chaos multiplies the last bit of a mass
-    by 1e13 in 100 steps. Small ones: 100 steps on end."""
-    model = gymnasium_model(tmp_path, monkeypatch)
-    data = mujoco.MjData(model)
     distribution, env = build(DIR, HalfCheetahDirConfig(action_scale=1.0))
     env.reset(distribution.held_out(1), 1, STREAMS)
-    physics = env.physics
-    data.qpos[:], data.qvel[:] = physics.qpos[0], physics.qvel[0]
-    mujoco.mj_forward(model, data)
-    actions = size * (2 * STREAMS.uniform("action", 1, (100, 1, 6)) - 1)[0]
-    for action in actions:
-        step_all(env, action[None])
-        data.ctrl[:] = action[0].double().numpy()
-        mujoco.mj_step(model, data, 5)
-        np.testing.assert_allclose(physics.qpos[0], data.qpos, rtol=0, atol=1e-10)
-        np.testing.assert_allclose(physics.qvel[0], data.qvel, rtol=0, atol=1e-10)
-        if not follow:
-            data.qpos[:], data.qvel[:] = physics.qpos[0], physics.qvel[0]
+    model = gymnasium_model("half_cheetah.xml", tmp_path, monkeypatch)
+    assert step_beside(env, model, STREAMS, size, follow) > 0
 
 
 def test_pays_and_observes_like_gymnasiums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("imageio", reason="Gymnasium's MuJoCo environments import it")
-    gymnasium = pytest.importorskip("gymnasium")
-    monkeypatch.chdir(tmp_path)
-    other = gymnasium.make("HalfCheetah-v5").unwrapped
-    other.reset(seed=0)
+    other = gymnasium_env("HalfCheetah-v5", tmp_path, monkeypatch)
     distribution, env = build(DIR, HalfCheetahDirConfig(action_scale=1.0))
     env.reset(distribution.held_out(2), 1, STREAMS)
     for time in range(100):

@@ -11,7 +11,8 @@ from metarl.envs.humanoid import HumanoidDirConfig
 from metarl.envs.mujoco_env import MujocoEnv
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
-from metarl.types import Step, Tasks
+from metarl.types import Tasks
+from tests.envs.bodies import step_all
 
 DIR = "metarl/HumanoidDir-v0"
 STREAMS = Streams(3, ("humanoid",))
@@ -29,10 +30,6 @@ def start(scale: float = 1.0) -> tuple[MujocoEnv, Tensor]:
     _, env = build(HumanoidDirConfig(action_scale=scale))
     tasks = Tasks(torch.full((2,), -1), {"heading": torch.tensor(HEADINGS)})
     return env, env.reset(tasks, 2, STREAMS)
-
-
-def step_all(env: MujocoEnv, action: Tensor) -> Step:
-    return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
 
 
 def alone(env: MujocoEnv, copy: int) -> mujoco.MjData:

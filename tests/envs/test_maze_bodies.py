@@ -18,7 +18,8 @@ from metarl.envs.mujoco_env import MujocoEnv
 from metarl.envs.point_maze import PointMazeConfig
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
-from metarl.types import Step, Tasks
+from metarl.types import Tasks
+from tests.envs.bodies import step_all
 
 POINT, ANT = "metarl/PointMaze-v0", "metarl/AntMaze-v0"
 CONFIGS: Mapping[str, Any] = {POINT: PointMazeConfig, ANT: AntMazeConfig}
@@ -39,10 +40,6 @@ def build(name: str, **fields: Any) -> tuple[TaskDistribution, MujocoEnv]:
 def tasks(**parameter: Any) -> Tasks:
     leaves = {name: torch.as_tensor(values).float() for name, values in parameter.items()}
     return Tasks(torch.full((len(next(iter(leaves.values()))),), -1), leaves)
-
-
-def step_all(env: MujocoEnv, action: Tensor) -> Step:
-    return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
 
 
 def put(env: MujocoEnv, copy: int, x: float, y: float, speed: tuple[float, float] = (0, 0)) -> None:

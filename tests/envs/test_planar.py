@@ -14,7 +14,8 @@ from metarl.envs import hopper, walker2d
 from metarl.envs.mujoco_env import MujocoEnv
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
-from metarl.types import Step, Tasks
+from metarl.types import Tasks
+from tests.envs.bodies import step_all
 
 STREAMS = Streams(5, ("planar",))
 FAMILIES = ("Walker2d", "Hopper")
@@ -31,10 +32,6 @@ def build(family: str, kind: str, preset: str = "default") -> tuple[TaskDistribu
 
 def velocity_tasks(*goals: float) -> Tasks:
     return Tasks(torch.full((len(goals),), -1), {"velocity": torch.tensor(goals)})
-
-
-def step_all(env: MujocoEnv, action: torch.Tensor) -> Step:
-    return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])

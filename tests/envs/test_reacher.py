@@ -13,7 +13,8 @@ from metarl.envs.mujoco_env import MujocoEnv
 from metarl.envs.reacher import ReacherGoalConfig
 from metarl.protocols import TaskDistribution
 from metarl.seeding import Streams
-from metarl.types import Step, Tasks
+from metarl.types import Tasks
+from tests.envs.bodies import step_all
 
 NAME = "metarl/ReacherGoal-v0"
 STREAMS = Streams(9, ("reacher",))
@@ -28,10 +29,6 @@ def build(**changes: float | bool) -> tuple[TaskDistribution, MujocoEnv]:
 
 def goal_tasks(*goals: tuple[float, float]) -> Tasks:
     return Tasks(torch.full((len(goals),), -1), {"goal": torch.tensor(goals)})
-
-
-def step_all(env: MujocoEnv, action: torch.Tensor) -> Step:
-    return env.step(action, torch.ones(action.shape[:2], dtype=torch.bool))
 
 
 def pose(env: MujocoEnv, *angles: tuple[float, float]) -> None:
