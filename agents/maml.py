@@ -35,15 +35,22 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import AdvantageConfig, InnerConfig, Rounds, begin_stacked, prepare
+from metarl.adaptation import (
+    AdvantageConfig,
+    InnerConfig,
+    Rounds,
+    begin_stacked,
+    prepare,
+    weights_of,
+)
 from metarl.distributions import Distribution
 from metarl.meta_gradient import AfterAdaptation, adapt
-from metarl.policies import PolicyConfig, StackedActor, build_policy
+from metarl.policies import MlpPolicy, PolicyConfig, StackedActor, build_policy
 from metarl.processes import ALONE, Processes
 from metarl.returns import weighted_sum
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig, trust_region_step
-from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
+from metarl.types import Acted, Adapted, EnvSpec, Metrics, Params, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +83,10 @@ class MamlTrpo:
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Act in each task with its own weights."""
         return self._actor.act(adapted, obs, noise)
+
+    def acting_policy(self, adapted: Adapted) -> tuple[MlpPolicy, Params]:
+        """Return the policy, and its weights in each task."""
+        return self.policy, weights_of(adapted)
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Take one inner step in each task."""

@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import AdvantageConfig, InnerConfig, begin_stacked, prepare
+from metarl.adaptation import AdvantageConfig, InnerConfig, begin_stacked, prepare, weights_of
 from metarl.checks import POSITIVE, check_fields, fault_in_choice
 from metarl.meta_gradient import adapt
 from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
-from metarl.policies import PolicyConfig, StackedActor, build_policy
+from metarl.policies import MlpPolicy, PolicyConfig, StackedActor, build_policy
 from metarl.processes import ALONE, Processes
 from metarl.seeding import Streams
-from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
+from metarl.types import Acted, Adapted, EnvSpec, Metrics, Params, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,10 @@ class Reptile:
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Act in each task with its own weights."""
         return self._actor.act(adapted, obs, noise)
+
+    def acting_policy(self, adapted: Adapted) -> tuple[MlpPolicy, Params]:
+        """Return the policy, and its weights in each task."""
+        return self.policy, weights_of(adapted)
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Take one inner step in each task."""

@@ -113,14 +113,18 @@ def begin_stacked(params: Params, num_tasks: int) -> Adapted:
     return trees.stack(params, num_tasks) | {NUM_ADAPTATIONS: some_leaf.new_zeros(num_tasks)}
 
 
+def weights_of(adapted: Adapted) -> Params:
+    """Return the weights [K, ...] among what such an agent knows."""
+    return {name: leaf for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
+
+
 def adapt_stacked(policy: Policy, adapted: Adapted, lesson: Lesson, config: InnerConfig) -> Adapted:
     """Take one policy-gradient step in each of K tasks, with weights [K, ...] of their own."""
-    weights = {name: leaf for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
 
     def step(params: Params, one: Lesson, size: Tensor) -> Params:
         return gradient_step(policy, params, one, config, size)
 
-    moved: Params = vmap(step)(weights, lesson, step_sizes(adapted, config))
+    moved: Params = vmap(step)(weights_of(adapted), lesson, step_sizes(adapted, config))
     return moved | {NUM_ADAPTATIONS: adapted[NUM_ADAPTATIONS] + 1}
 
 

@@ -23,6 +23,7 @@ from metarl.adaptation import (
     Rounds,
     begin_stacked,
     step_sizes,
+    weights_of,
 )
 from metarl.distributions import Distribution
 from metarl.objectives import OBJECTIVES, Objective
@@ -101,7 +102,7 @@ def _adapt(
     policy: MlpPolicy, adapted: Adapted, lesson: Lesson, config: InnerConfig, *, twice: bool
 ) -> tuple[Adapted, Adaptation]:
     """Take one policy-gradient step; with ``twice``, it can be differentiated."""
-    params = {name: leaf for name, leaf in adapted.items() if name != NUM_ADAPTATIONS}
+    params = weights_of(adapted)
     activation, size = policy.config.activation, step_sizes(adapted, config)
     values, distribution = _forward(policy, params, lesson.obs)
     inner = _inner(distribution, lesson, OBJECTIVES[config.inner_objective], twice=twice)
