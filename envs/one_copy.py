@@ -113,7 +113,7 @@ class OneCopy:
 
 def _checked(env: object) -> gymnasium.Env[Any, Any]:
     if not isinstance(env, gymnasium.Env):
-        need = "a VectorTaskEnv with Tasks of length 1, or a gymnasium.Env"
+        need = "a VectorTaskEnv with Tasks of length 1, or a gymnasium.Env,"
         raise InputError([f"to adapt in, {need} is needed, got {type(env).__name__}"])
     return env
 
