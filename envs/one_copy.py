@@ -133,8 +133,10 @@ def _spec_of(env: gymnasium.Env[Any, Any], horizon: int | None) -> EnvSpec:
         need = "a Box of one axis, or Discrete from 0"
         raise InputError([f"{name}: action_space must be {need}; got {action}"])
     size, limit = size_and_limit(name, action)
-    told = given.max_episode_steps if given is not None else None
-    steps = horizon or (told if shown is None else shown.horizon)
+    steps = horizon
+    if horizon is None:
+        own_limit = given.max_episode_steps if given is not None else None
+        steps = own_limit if shown is None else shown.horizon
     if steps is None or not COUNT.accepts(steps):
         tells = "; it tells no time limit: OneCopy(env, horizon=...)" if horizon is None else ""
         raise InputError([f"{name}: horizon must be {COUNT.text}, got {horizon!r}{tells}"])

@@ -19,6 +19,7 @@ from metarl.kept_policy import Made
 from metarl.policies import ActsByPolicy, CategoricalPolicy
 from metarl.policy_export import check_export
 from metarl.protocols import Algorithm, VectorTaskEnv
+from metarl.runs import Config
 from metarl.types import ActionRange, EnvSpec, Tasks
 
 
@@ -80,7 +81,8 @@ def adapt_run(
         ValueError: the folder holds no run, or no good checkpoint.
     """
     place = "best" if best else "checkpoints"
-    _, parts, _ = load_run(Path(run), place, {"device": "cpu"}, plain_console(stderr=True))
+    machine: Config = {"device": "cpu", "threads": 0}
+    _, parts, _ = load_run(Path(run), place, machine, plain_console(stderr=True))
     if isinstance(task_or_env, Mapping):
         allowed = parts.distribution.parameters
         task_or_env = from_dicts(parts.env.spec.name, allowed, [task_or_env])

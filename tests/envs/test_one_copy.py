@@ -107,6 +107,8 @@ def test_the_time_limit_is_the_environments_own_or_given() -> None:
     assert OneCopy(pendulum).spec.horizon == 200
     assert OneCopy(pendulum, horizon=30).spec.horizon == 30
     assert OneCopy(pendulum).spec.action_limit == 2.0
+    with pytest.raises(InputError, match=r"horizon must be a whole number .*, got 0$"):
+        OneCopy(pendulum, horizon=0)
 
 
 def test_an_early_end_without_termination_is_an_error() -> None:
