@@ -129,7 +129,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
     "adapt": Command(
-        adapt_command, "adapt RUN_DIR --task JSON --out DIR", "adapt to one task, keep the policy"
+        adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
