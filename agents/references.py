@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from metarl.distributions import Categorical, DiagGaussian, Distribution
+from metarl.policies import MlpPolicy, PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
 from metarl.seeding import Streams
-from metarl.types import Acted, Adapted, EnvSpec, Metrics, Trajectories
+from metarl.types import Acted, Adapted, EnvSpec, Metrics, Params, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,13 @@ class RandomAgent:
         distribution: Distribution = Categorical(flat) if discrete else DiagGaussian(flat, flat)
         action = distribution.sample(noise)
         return Acted(action, distribution.log_prob(action), adapted)
+
+    def acting_policy(self, adapted: Adapted) -> tuple[MlpPolicy, Params]:
+        """Return the same distribution as a policy: its weights are 0, whatever it sees."""
+        policy = build_policy(self._spec, PolicyConfig(hidden_sizes=()))
+        shapes = policy.init(Streams(0, device=self._device)).items()
+        num_tasks = len(adapted["nothing"])
+        return policy, {name: leaf.new_zeros(num_tasks, *leaf.shape) for name, leaf in shapes}
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Learn nothing."""

@@ -100,7 +100,7 @@ class FromGymnasium:
         if not isinstance(action, spaces.Box | spaces.Discrete):
             raise InputError([f"{self.name}: action_space must be Box or Discrete, got {action}"])
         recipe = Recipe(self.name, make, observation, action, self.horizon, self.success)
-        size, limit = _size_and_limit(self.name, action)
+        size, limit = size_and_limit(self.name, action)
         spec = EnvSpec(
             self.name,
             observation_size=spaces.flatdim(observation),
@@ -214,7 +214,7 @@ def _arrays(
     return arrays
 
 
-def _size_and_limit(name: str, action: spaces.Box | spaces.Discrete) -> tuple[int, float]:
+def size_and_limit(name: str, action: spaces.Box | spaces.Discrete) -> tuple[int, float]:
     """Return how large an action is and where its entries saturate."""
     if isinstance(action, spaces.Discrete):
         return int(action.n), 1.0

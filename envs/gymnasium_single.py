@@ -127,6 +127,11 @@ class TaskEnv(HasTasks, gymnasium.Env[Obs, Any]):
         self._copies.close()
 
     @property
+    def learner_spec(self) -> EnvSpec:
+        """What an agent must know of it; the limit of actions is that of its own, not of a face."""
+        return self._copies.spec
+
+    @property
     def _task_id(self) -> int:
         return int(self._copies.tasks.running.task_id[0])
 

@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | evaluate | table | check | ...``."""
+"""The command line: ``metarl list | train | evaluate | adapt | table | ...``."""
 
 import importlib.metadata
 import json
@@ -11,8 +11,8 @@ from typing import Annotated, NamedTuple
 
 import tyro
 
-from metarl.checkpoint import CheckpointError
 from metarl.checks import EnvFaultError, InputError, unknown
+from metarl.experiments.adapt import adapt_command
 from metarl.experiments.arguments import parse, plain_console, preset_argument
 from metarl.experiments.bench_commands import bench_command
 from metarl.experiments.check import check_command
@@ -32,17 +32,18 @@ from metarl.experiments.listing import list_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
+from metarl.files import BrokenFileError
 from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "table", "check", "gallery")
+_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "check", "gallery")
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
 _STATUSES: Mapping[type[Exception], int] = {
     InputError: _USER_MISTAKE,
-    CheckpointError: _USER_MISTAKE,
+    BrokenFileError: _USER_MISTAKE,
     RunConflictError: _USER_MISTAKE,
     RunLockedError: _USER_MISTAKE,
     OSError: 74,
@@ -129,6 +130,9 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
     "table": Command(table_command, "table RUN_DIR...", "final results of runs, side by side"),
+    "adapt": Command(
+        adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
+    ),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
     "bench": Command(bench_command, "bench PRESET|envs|gpu|scaling", "measure speed"),

@@ -1,11 +1,10 @@
 """One experiment: everything that a run's outcome depends on, in one frozen value."""
 
 import dataclasses
-import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 import tyro
@@ -18,11 +17,11 @@ from metarl.checks import (
     InputError,
     check_fields,
     fault_in_choice,
-    field_names,
     unknown,
 )
 from metarl.envs import EnvConfig
 from metarl.envs.physics import default_threads
+from metarl.plain_data import plain, read_fields
 from metarl.processes import ALONE, Processes
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
 from metarl.runs import Config
@@ -32,8 +31,6 @@ FREE_FIELDS = ("iterations", "device", "threads", "checkpoint_every", "evaluate_
 """Fields that may change from one sitting of a run to the next."""
 
 Device: TypeAlias = Literal["cpu", "cuda"]
-
-_ConfigT = TypeVar("_ConfigT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +104,10 @@ def build(experiment: Experiment, processes: Processes = ALONE) -> Parts:
 
 def to_dict(experiment: Experiment) -> Config:
     """Return the experiment as plain data; ``name`` tells which table entry a part belongs to."""
-    plain: Config = _plain(dataclasses.asdict(experiment))
-    plain["env"] = {"name": envs.name_of(experiment.env)} | _mapping(plain["env"])
-    plain["agent"] = {"name": agents.name_of(experiment.agent)} | _mapping(plain["agent"])
-    return plain
+    config: Config = plain(dataclasses.asdict(experiment))
+    config["env"] = {"name": envs.name_of(experiment.env)} | _mapping(config["env"])
+    config["agent"] = {"name": agents.name_of(experiment.agent)} | _mapping(config["agent"])
+    return config
 
 
 def from_dict(config: Config, source: Path) -> Experiment:
@@ -129,53 +126,11 @@ def from_dict(config: Config, source: Path) -> Experiment:
             raise InputError([unknown("env.name", env_name, envs.ENVS)])
         if agent_name not in agents.AGENTS:
             raise InputError([unknown("agent.name", agent_name, agents.AGENTS)])
-        rest["env"] = _read(envs.ENVS[env_name].config, env, "env.")
-        rest["agent"] = _read(agents.AGENTS[agent_name].config, agent, "agent.")
-        return _read(Experiment, rest, "")
+        rest["env"] = read_fields(envs.ENVS[env_name].config, env, "env.")
+        rest["agent"] = read_fields(agents.AGENTS[agent_name].config, agent, "agent.")
+        return read_fields(Experiment, rest, "")
     except InputError as error:
         raise InputError(f"{source}: {line}" for line in error.lines) from None
-
-
-def _read(config_type: type[_ConfigT], data: Config, path: str) -> _ConfigT:
-    """Build a config dataclass from plain data; nested ones by recursion."""
-    known = field_names(config_type)
-    lines = [unknown(f"{path}{key}", key, known) for key in data if key not in known]
-    lines += [f"{path}{key} is missing" for key in known if key not in data]
-    if lines:
-        raise InputError(lines)
-    hints = typing.get_type_hints(config_type)
-    values: dict[str, Any] = {}
-    for key, value in data.items():
-        if dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
-            values[key] = _read(hints[key], value, f"{path}{key}.")
-        else:
-            values[key] = tuple(value) if isinstance(value, list) else value
-            if not _fits(values[key], hints[key]):
-                lines.append(f"{path}{key} must be {hints[key]}, got {value!r}")
-    if lines:
-        raise InputError(lines)
-    return config_type(**values)
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a value has the type of a config field."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(entry, arguments[0]) for entry in value)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
-    if isinstance(value, bool) or hint is bool:
-        return isinstance(value, bool) and hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _plain(value: Any) -> Any:
-    """Turn tuples into lists, which is how YAML reads them back."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def _mapping(value: object) -> Config:

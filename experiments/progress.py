@@ -6,10 +6,11 @@ from typing import Self
 import torch
 from rich.console import Console
 
-from metarl.checkpoint import Checkpoint, CheckpointError, latest_checkpoint, save_checkpoint
+from metarl.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from metarl.checks import InputError
 from metarl.experiments.evaluate import evaluate
 from metarl.experiments.experiment import Experiment, Parts, build, to_dict
+from metarl.files import BrokenFileError
 from metarl.logger import ConsoleSink, JsonlSink, MetricSink, TensorBoardSink, read_metrics
 from metarl.processes import Processes
 from metarl.runs import RunConflictError, RunFolder, config_id
@@ -198,7 +199,7 @@ class Record:
     def _read_best(self) -> float | None:
         try:
             checkpoint = latest_checkpoint(self.run.best, self._warn)
-        except CheckpointError as error:
+        except BrokenFileError as error:
             # Nothing depends on it: training goes on, and the next validation replaces it.
             self._warn(str(error))
             return None

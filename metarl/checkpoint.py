@@ -13,16 +13,21 @@ import json
 import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
+
+from metarl.files import (
+    BrokenFileError,
+    parse_json,
+    parse_tensors,
+    read_regular,
+    refuse,
+    tensors_to_bytes,
+)
 
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 _SCHEMA = 1
@@ -40,10 +45,6 @@ class Checkpoint(NamedTuple):
     """Weights and the like by name, of any shape and dtype; floating ones are finite."""
     state: dict[str, object]
     """Anything else that JSON can hold exactly: string keys, lists, finite numbers."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be trusted; the message names the file and what is wrong with it."""
 
 
 class StorageError(OSError):
@@ -92,7 +93,7 @@ def save_checkpoint(root: Path, checkpoint: Checkpoint, keep: int) -> Path:
     One that is there for this iteration is replaced; it stays until the new one is whole.
 
     Raises:
-        CheckpointError: a tensor is not finite; nothing is written.
+        BrokenFileError: a tensor is not finite; nothing is written.
         TypeError: ``state`` would come back from JSON as something else; nothing is written.
         StorageError: it could not be written; the checkpoints that were there are intact.
     """
@@ -122,25 +123,21 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
     """Load a checkpoint folder after checking every byte of it, with its tensors on ``device``.
 
     Raises:
-        CheckpointError: a file is missing, cut, changed, foreign or not what it should be.
+        BrokenFileError: a file is missing, cut, changed, foreign or not what it should be.
     """
     files = _read_verified(folder)
-    match _parse_json(folder / _STATE, files[_STATE]):
+    match parse_json(folder / _STATE, files[_STATE]):
         case {"iteration": int(iteration), "tensors": list(names), "state": dict(state)}:
             pass
         case _:
-            _fail(folder / _STATE, "does not hold iteration, tensors and state")
+            refuse(folder / _STATE, "does not hold iteration, tensors and state")
     if folder.name.isdecimal() and int(folder.name) != iteration:
-        _fail(folder / _STATE, f"holds iteration {iteration}, the folder says {folder.name}")
-    try:
-        tensors = safetensors.torch.load(files[_TENSORS])
-    except (SafetensorError, LookupError, ValueError, RuntimeError, AssertionError) as error:
-        _fail(folder / _TENSORS, f"not in the safetensors format: {error}")
-    _check_finite(folder / _TENSORS, tensors)
+        refuse(folder / _STATE, f"holds iteration {iteration}, the folder says {folder.name}")
+    tensors = parse_tensors(folder / _TENSORS, files[_TENSORS])
     if sorted(map(repr, names)) != sorted(map(repr, tensors)):
-        _fail(folder / _TENSORS, f"does not hold the tensors that {_STATE} lists")
+        refuse(folder / _TENSORS, f"does not hold the tensors that {_STATE} lists")
     # In the order of saving: sums over a dict of weights must not change with a resume.
-    return Checkpoint(iteration, {name: tensors[name].clone().to(device) for name in names}, state)
+    return Checkpoint(iteration, {name: tensors[name].to(device) for name in names}, state)
 
 
 def latest_checkpoint(root: Path, refuse: Callable[[str], None]) -> Checkpoint | None:
@@ -149,31 +146,28 @@ def latest_checkpoint(root: Path, refuse: Callable[[str], None]) -> Checkpoint |
     ``refuse`` is told of each broken one that is passed over.
 
     Raises:
-        CheckpointError: there are checkpoints, and none of them is good.
+        BrokenFileError: there are checkpoints, and none of them is good.
     """
     # "final" comes before "old" of the same iteration.
     found = sorted((-number, kind, path) for path, kind, number in _folders(root) if kind != "part")
     for _, _, folder in found:
         try:
             return load_checkpoint(folder)
-        except CheckpointError as error:
+        except BrokenFileError as error:
             refuse(str(error))
     if found:
-        raise CheckpointError(f"{root}: none of the {len(found)} checkpoints is good")
+        raise BrokenFileError(f"{root}: none of the {len(found)} checkpoints is good")
     return None
 
 
 def _encode(checkpoint: Checkpoint, folder: Path) -> dict[str, bytes]:
     """Return the content of each file by name, the manifest last."""
     iteration, tensors, _ = checkpoint
-    _check_finite(folder / _TENSORS, tensors)
     content = {"iteration": iteration, "tensors": list(tensors), "state": checkpoint.state}
     state = _to_json(content)
     if json.loads(state) != content:
         raise TypeError("checkpoint state must have string keys, and lists instead of tuples")
-    # A copy of each: tensors that share memory are refused by the format.
-    copies = {key: leaf.detach().to("cpu", copy=True).contiguous() for key, leaf in tensors.items()}
-    files = {_TENSORS: safetensors.torch.save(copies), _STATE: state}
+    files = {_TENSORS: tensors_to_bytes(folder / _TENSORS, tensors), _STATE: state}
     return files | {_MANIFEST: _manifest(files)}
 
 
@@ -182,25 +176,25 @@ def _read_verified(folder: Path) -> dict[str, bytes]:
     try:
         foreign = sorted({*os.listdir(folder)} - {_TENSORS, _STATE, _MANIFEST})
     except OSError as error:
-        _fail(folder, f"not a folder of {_TENSORS}, {_STATE} and {_MANIFEST}: {error.strerror}")
+        refuse(folder, f"not a folder of {_TENSORS}, {_STATE} and {_MANIFEST}: {error.strerror}")
     if foreign:
-        _fail(folder / foreign[0], "a foreign file in a checkpoint")
-    raw = _read(folder / _MANIFEST, 0, _LONGEST_MANIFEST)
-    manifest = _parse_json(folder / _MANIFEST, raw)
+        refuse(folder / foreign[0], "a foreign file in a checkpoint")
+    raw = read_regular(folder / _MANIFEST, 0, _LONGEST_MANIFEST)
+    manifest = parse_json(folder / _MANIFEST, raw)
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if schema != _SCHEMA:
-        _fail(folder / _MANIFEST, f"schema version {schema!r}, this version reads {_SCHEMA}")
+        refuse(folder / _MANIFEST, f"schema version {schema!r}, this version reads {_SCHEMA}")
     files = {}
     for name in (_TENSORS, _STATE):
         try:
             size, digest = (manifest["files"][name][key] for key in ("bytes", "sha256"))
-            files[name] = _read(folder / name, size, size)
+            files[name] = read_regular(folder / name, size, size)
         except (LookupError, TypeError):
-            _fail(folder / _MANIFEST, f"does not hold bytes and sha256 of {name}")
+            refuse(folder / _MANIFEST, f"does not hold bytes and sha256 of {name}")
         if hashlib.sha256(files[name]).hexdigest() != digest:
-            _fail(folder / name, "SHA-256 is not the one in the manifest")
+            refuse(folder / name, "SHA-256 is not the one in the manifest")
     if _manifest(files) != raw:
-        _fail(folder / _MANIFEST, "not as it was written")
+        refuse(folder / _MANIFEST, "not as it was written")
     return files
 
 
@@ -212,39 +206,8 @@ def _manifest(files: dict[str, bytes]) -> bytes:
     return _to_json({"schema": _SCHEMA, "files": entries})
 
 
-def _read(file: Path, least: int, most: int) -> bytes:
-    """Return the bytes of a regular file whose size was checked before it is opened."""
-    try:
-        info = file.lstat()
-        if not stat.S_ISREG(info.st_mode):
-            _fail(file, "not a regular file")
-        if not least <= info.st_size <= most:
-            word = "truncated" if info.st_size < least else "too long"
-            _fail(file, f"{word}: expected {most} bytes, got {info.st_size}")
-        return file.read_bytes()
-    except OSError as error:
-        _fail(file, "missing" if isinstance(error, FileNotFoundError) else str(error))
-
-
-def _check_finite(file: Path, tensors: dict[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        # float8 has no isfinite of its own.
-        wide = tensor.double() if tensor.is_floating_point() else tensor
-        if not bool(torch.isfinite(wide).all()):
-            _fail(file, f"tensor {name!r} is not finite")
-
-
 def _to_json(value: object) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _parse_json(file: Path, data: bytes) -> Any:
-    try:
-        value = json.loads(data)
-        json.dumps(value, allow_nan=False)  # Reading lets NaN and infinity pass, writing does not.
-        return value
-    except (ValueError, RecursionError) as error:
-        _fail(file, f"not JSON: {error}")
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, str, int]]:
@@ -294,7 +257,3 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _fail(file: Path, reason: str) -> NoReturn:
-    raise CheckpointError(f"{file}: {reason}")

@@ -26,6 +26,10 @@ class DiagGaussian(NamedTuple):
         """Turn standard normal noise [..., A] into an action [..., A]."""
         return self.mean + self.log_std.exp() * noise
 
+    def mode(self) -> Tensor:
+        """Return the likeliest action [..., A]."""
+        return self.mean
+
     def log_prob(self, action: Tensor) -> Tensor:
         """Return the log density [...] in nats, summed over the entries of the action."""
         scaled = (action - self.mean) * torch.exp(-self.log_std)
@@ -79,6 +83,10 @@ class Categorical(NamedTuple):
         # Rounding may leave the last entry below 1, which must not fall to the last choice.
         cumulative = cumulative / cumulative[..., -1:]
         return (noise[..., None] >= cumulative[..., :-1]).sum(-1)
+
+    def mode(self) -> Tensor:
+        """Return the likeliest choice [...], the first of several."""
+        return self.logits.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
         """Return the log probability [...] in nats."""

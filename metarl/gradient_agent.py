@@ -7,9 +7,9 @@ from torch import Tensor
 from metarl.adaptation import AdvantageConfig, InnerLoop, Lesson, Rounds, prepare, weights_of
 from metarl.meta_gradient import AfterAdaptation, adapt
 from metarl.optimizers import Theta
-from metarl.policies import StackedActor
+from metarl.policies import MlpPolicy, StackedActor
 from metarl.processes import Processes
-from metarl.types import Acted, Adapted, Trajectories
+from metarl.types import Acted, Adapted, Params, Trajectories
 
 
 class GradientAgent:
@@ -36,6 +36,11 @@ class GradientAgent:
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Act in each task with its own weights."""
         return self._actor.act(weights_of(adapted), obs, noise)._replace(adapted=adapted)
+
+    def acting_policy(self, adapted: Adapted) -> tuple[MlpPolicy, Params]:
+        """Return the policy, and its weights in each task."""
+        assert isinstance(self.loop.policy, MlpPolicy)
+        return self.loop.policy, weights_of(adapted)
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Take one inner step in each task."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from metarl import mlp_derivatives, networks
 from metarl.checks import POSITIVE, check_fields, fault_in_choice
 from metarl.cuda_graphs import Replayed
 from metarl.distributions import Categorical, DiagGaussian, Distribution
+from metarl.protocols import Algorithm
 from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Params
 
@@ -134,10 +135,22 @@ automatically.
 """
 
 
-def build_policy(spec: EnvSpec, config: PolicyConfig) -> Policy:
+def build_policy(spec: EnvSpec, config: PolicyConfig) -> MlpPolicy:
     """Return the policy that fits an environment's observations and actions."""
     sizes = (spec.observation_size, *config.hidden_sizes, spec.action_size)
     return CategoricalPolicy(sizes, config) if spec.discrete else GaussianPolicy(sizes, config)
+
+
+@runtime_checkable
+class ActsByPolicy(Algorithm, Protocol):
+    """An agent whose decisions between two adaptations are a policy of the observation alone.
+
+    What it has adapted to may then be kept without it (``metarl.adapted_policy``).
+    """
+
+    def acting_policy(self, adapted: Adapted) -> tuple[MlpPolicy, Params]:
+        """Return the policy by which it acts, and the weights for each of K tasks [K, ...]."""
+        ...
 
 
 class StackedActor:

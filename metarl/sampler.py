@@ -62,6 +62,27 @@ def collect(
     return batch, {name: _join([after[name] for _, after in parts]) for name in parts[0][1]}
 
 
+def collect_in_turn(
+    env: VectorTaskEnv,
+    tasks: Tasks,
+    agent: Algorithm,
+    adapted: Adapted,
+    episodes: int,
+    streams: Streams,
+) -> tuple[Trajectories, Adapted]:
+    """Run one round as ``collect`` does, one episode of each task after the other.
+
+    For what exists only once, such as a robot: ``env`` sees rounds of one episode. An agent with
+    memory takes it from each episode to the next.
+    """
+    batches = []
+    for episode in range(episodes):
+        batch, adapted = collect(env, tasks, agent, adapted, 1, streams.at("episode", episode))
+        batches.append(batch)
+    task_id, *columns = zip(*batches, strict=True)
+    return Trajectories(task_id[0], *(torch.cat(column, 1) for column in columns)), adapted
+
+
 class _Share(NamedTuple):
     """What one environment's part of a round is about."""
 

@@ -39,6 +39,23 @@ class EnvSpec(NamedTuple):
     """Where entries of a continuous action saturate: 1 to libraries whose actions are shares."""
 
 
+class ActionRange(NamedTuple):
+    """The bounds between which someone outside of the suite takes entries of a continuous action.
+
+    The faces of the suite's environments take [-1, 1]; a robot's drivers may take volts.
+    """
+
+    low: Tensor
+    """[A]."""
+    high: Tensor
+    """[A]."""
+
+    def place(self, action: Tensor, limit: float) -> Tensor:
+        """Turn actions [..., A] that saturate at +-``limit`` into the same share of this range."""
+        share = (action / limit).clamp(-1.0, 1.0)
+        return 0.5 * (self.low + self.high) + 0.5 * (self.high - self.low) * share
+
+
 class Tasks(NamedTuple):
     """K tasks, by their parameters."""
 

@@ -14,7 +14,8 @@ FOLDERS["experiments"] = "metarl.experiments"
 
 # Imports point down: a module of the core may import modules of the rows above its own.
 CORE = (
-    ("types", "checks", "seeding", "checkpoint"),
+    ("types", "checks", "seeding", "files"),
+    ("checkpoint", "plain_data"),
     (
         "protocols",
         "trees",
@@ -31,11 +32,11 @@ CORE = (
     ("linearisation", "networks", "objectives", "baselines", "sampler", "optimizers"),
     ("mlp_derivatives", "trust_region", "ascent"),
     ("policies",),
-    ("adaptation",),
-    ("mlp_adaptation", "outer_objectives"),
+    ("adaptation", "kept_policy"),
+    ("mlp_adaptation", "outer_objectives", "policy_export"),
     ("meta_gradient",),
     ("gradient_agent",),
-    ("trainer", "evaluation"),
+    ("trainer", "evaluation", "adapted_policy"),
 )
 CONTRACTS = {"metarl.types", "metarl.checks", "metarl.seeding", "metarl.protocols"}
 FOR_WORKERS = "metarl.bundle"  # of metarl.envs, but imported where torch is not
@@ -45,7 +46,7 @@ FORBIDDEN |= {f"np.random.{name}" for name in ("seed", "rand", "randn", "normal"
 FORBIDDEN_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "random"}
 # Packages, and the doors through which they come in.
 _FACES = ("registration", "gymnasium_single", "gymnasium_vector", "sb3")
-_DOORS = ("from_gymnasium", "gymnasium_spaces", "gymnasium_workers")
+_DOORS = ("from_gymnasium", "one_copy", "gymnasium_spaces", "gymnasium_workers")
 ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from metarl.checkpoint import (
     Checkpoint,
-    CheckpointError,
     StorageError,
     latest_checkpoint,
     load_checkpoint,
@@ -23,6 +22,7 @@ from metarl.checkpoint import (
     write_bytes_atomic,
     write_json,
 )
+from metarl.files import BrokenFileError
 
 FILES = ("tensors.safetensors", "state.json", "manifest.json")
 
@@ -143,13 +143,13 @@ def test_any_changed_or_cut_byte_is_refused_by_name(
     assert_same(latest_checkpoint(root, messages.append), example(4))
     assert len(messages) == 1
     assert any(f"000007/{name}: " in messages[0] for name in FILES)
-    with pytest.raises(CheckpointError, match="000007"):
+    with pytest.raises(BrokenFileError, match="000007"):
         load_checkpoint(root / "000007")
 
 
 def test_broken_files_are_told_apart(two: Path, tmp_path: Path) -> None:
     def message(folder: Path) -> str:
-        with pytest.raises(CheckpointError) as caught:
+        with pytest.raises(BrokenFileError) as caught:
             load_checkpoint(folder)
         return str(caught.value)
 
@@ -191,13 +191,13 @@ def test_a_manifest_does_not_make_content_good(tmp_path: Path) -> None:
         (b"\xff" * 100, "not in the safetensors format"),
     ):
         rewrite(folder, "tensors.safetensors", data)
-        with pytest.raises(CheckpointError, match=text):
+        with pytest.raises(BrokenFileError, match=text):
             load_checkpoint(folder)
     rewrite(folder, "tensors.safetensors", good)
     assert_same(load_checkpoint(folder), example(1))
     for text in ("NaN", "1e999", "[]", "{", "{}", "[" * 100_000):
         rewrite(folder, "state.json", text.encode())
-        with pytest.raises(CheckpointError, match=r"state\.json: "):
+        with pytest.raises(BrokenFileError, match=r"state\.json: "):
             load_checkpoint(folder)
 
 
@@ -207,14 +207,14 @@ def test_none_there_is_none_and_none_good_is_an_error(two: Path, tmp_path: Path)
     for folder in root.iterdir():
         (folder / "state.json").unlink()
     messages: list[str] = []
-    with pytest.raises(CheckpointError, match="none of the 2 checkpoints is good"):
+    with pytest.raises(BrokenFileError, match="none of the 2 checkpoints is good"):
         latest_checkpoint(root, messages.append)
     assert "000007" in messages[0]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_is_not_saved(tmp_path: Path, value: float) -> None:
-    with pytest.raises(CheckpointError, match="'w' is not finite"):
+    with pytest.raises(BrokenFileError, match="'w' is not finite"):
         save_checkpoint(tmp_path, Checkpoint(1, {"w": torch.tensor([1.0, value])}, {}), keep=1)
     with pytest.raises(ValueError, match="not JSON compliant"):
         save_checkpoint(tmp_path, Checkpoint(1, {}, {"loss": value}), keep=1)

@@ -1,0 +1,168 @@
+"""A policy that was adapted to one task, as data, and as a folder of two files.
+
+``policy.safetensors`` holds the weights; ``policy.json`` what they belong to: the network, the
+environment's sizes, the range of actions, how the policy was made, and the SHA-256 of the weights.
+Nothing of the agent that made it is needed to act.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl import trees
+from metarl.checkpoint import StorageError, write_bytes_atomic, write_json
+from metarl.checks import COUNT, LARGEST, POSITIVE, InputError
+from metarl.files import parse_json, parse_tensors, read_regular, refuse, tensors_to_bytes
+from metarl.plain_data import plain, read_fields
+from metarl.policies import MlpPolicy, PolicyConfig, build_policy
+from metarl.runs import system_facts
+from metarl.seeding import Streams
+from metarl.types import ActionRange, EnvSpec, Params
+
+_TENSORS, _ABOUT = "policy.safetensors", "policy.json"
+_SCHEMA = 1
+_LONGEST_ABOUT, _LONGEST_TENSORS = 1_000_000, 2**32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """How an adapted policy came about."""
+
+    agent: str
+    """Name of the agent's class, such as ``MamlTrpo``."""
+    env: str
+    """Name of the environment that it adapted in."""
+    task: dict[str, object] | None
+    """The task as a dict; None where the environment had one that it does not tell."""
+    seed: int
+    """Of all that was random in adapting."""
+    run: str | None = None
+    """Folder of the run whose weights the agent had."""
+    episodes: tuple[int, ...] = field(default=())
+    """The episodes of each adaptation, in their order."""
+    scores: tuple[float, ...] = field(default=())
+    """What each of these rounds scored, before its adaptation (``sampler.scores``)."""
+
+
+class KeptPolicy(NamedTuple):
+    """A policy with the weights of one task, and the range in which its actions are given."""
+
+    policy: MlpPolicy
+    params: Params
+    spec: EnvSpec
+    """Of the environment that it was made for."""
+    action_range: ActionRange | None
+    """None where actions are choices."""
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return actions [n, A] within the range, or choices [n], at obs [n, O].
+
+        Without noise, the likeliest; else drawn with it: standard normal [n, A], or uniform [n].
+        """
+        distribution = self.policy.distribution(self.params, obs)
+        action = distribution.mode() if noise is None else distribution.sample(noise)
+        if self.action_range is None:
+            return action
+        return self.action_range.place(action, self.spec.action_limit)
+
+
+class _About(NamedTuple):
+    """What ``policy.json`` holds."""
+
+    schema: int
+    network: PolicyConfig
+    spec: EnvSpec
+    action_low: tuple[float, ...] | None
+    action_high: tuple[float, ...] | None
+    made: Made
+    versions: dict[str, object]
+    sha256: str
+
+
+def write_policy(folder: Path, kept: KeptPolicy, made: Made) -> None:
+    """Write a policy into a folder, which is made where there is none.
+
+    Raises:
+        BrokenFileError: a weight is not finite; nothing is written.
+        StorageError: it cannot be written.
+    """
+    data = tensors_to_bytes(folder / _TENSORS, kept.params)
+    within = kept.action_range
+    about: dict[str, object] = {
+        "schema": _SCHEMA,
+        "network": dataclasses.asdict(kept.policy.config),
+        "spec": kept.spec._asdict(),
+        "action_low": None if within is None else within.low.tolist(),
+        "action_high": None if within is None else within.high.tolist(),
+        "made": dataclasses.asdict(made),
+        "versions": system_facts()["versions"],
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(folder, 0, error) from error
+    write_bytes_atomic(folder / _TENSORS, data)
+    write_json(folder / _ABOUT, plain(about))
+
+
+def read_policy(folder: Path) -> tuple[KeptPolicy, Made]:
+    """Read what ``write_policy`` wrote, bit for bit, on the CPU.
+
+    Raises:
+        BrokenFileError: a file is missing, changed or not of its format.
+        InputError: an entry of ``policy.json`` is missing, unknown or not what it may be, or the
+            weights are not those of its network; a line for each fault.
+    """
+    file = folder / _ABOUT
+    content = parse_json(file, read_regular(file, 2, _LONGEST_ABOUT))
+    if not isinstance(content, Mapping) or content.get("schema") != _SCHEMA:
+        refuse(file, f"not a policy of schema {_SCHEMA}, which this version reads")
+    try:
+        about = read_fields(_About, content)
+        if lines := _faults(about):
+            raise InputError(lines)
+    except InputError as error:
+        raise InputError(f"{file}: {line}" for line in error.lines) from None
+    data = read_regular(folder / _TENSORS, 8, _LONGEST_TENSORS)
+    if hashlib.sha256(data).hexdigest() != about.sha256:
+        refuse(folder / _TENSORS, f"SHA-256 is not the one in {_ABOUT}")
+    policy = build_policy(about.spec, about.network)
+    # The network's own weights say which names and shapes there must be.
+    tensors, own = parse_tensors(folder / _TENSORS, data), policy.init(Streams(0))
+    params = trees.take_over(own, tensors, str(folder / _TENSORS))
+    within = None
+    if about.action_low is not None and about.action_high is not None:
+        within = ActionRange(torch.tensor(about.action_low), torch.tensor(about.action_high))
+    return KeptPolicy(policy, params, about.spec, within), about.made
+
+
+def _faults(about: _About) -> list[str]:
+    """Say which values do not go together, and what is allowed."""
+    spec, bounds = about.spec, (about.action_low, about.action_high)
+    lines = [
+        f"spec.{name} must be {COUNT.text}, got {value!r}"
+        for name, value in spec._asdict().items()
+        if name in ("observation_size", "action_size", "horizon") and not COUNT.accepts(value)
+    ]
+    if not POSITIVE.accepts(spec.action_limit):
+        lines.append(f"spec.action_limit must be {POSITIVE.text}, got {spec.action_limit!r}")
+    if spec.discrete:
+        return lines + (["choices have no action_low, action_high"] if any(bounds) else [])
+    low, high = (bound or () for bound in bounds)
+    ordered = (
+        all(-LARGEST < below < above < LARGEST for below, above in itertools.zip_longest(low, high))
+        if len(low) == len(high) == spec.action_size
+        else False
+    )
+    if not ordered:
+        need = f"{spec.action_size} finite numbers, each below its like"
+        lines.append(f"action_low and action_high must be {need}; got {list(low)}, {list(high)}")
+    return lines
