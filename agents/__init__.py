@@ -6,13 +6,14 @@ from typing import Any, NamedTuple, TypeAlias
 from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.agents.references import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
+from metarl.agents.rl2 import Rl2, Rl2Config
 from metarl.checks import InputError, unknown
 from metarl.processes import ALONE, Processes
 from metarl.protocols import Algorithm
 from metarl.seeding import Streams
 from metarl.types import EnvSpec
 
-AgentConfig: TypeAlias = MamlTrpoConfig | ReptileConfig | RandomConfig
+AgentConfig: TypeAlias = MamlTrpoConfig | ReptileConfig | Rl2Config | RandomConfig
 
 
 class Entry(NamedTuple):
@@ -31,6 +32,7 @@ AGENTS: Mapping[str, Entry] = {
     "reptile": Entry(
         "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile
     ),
+    "rl2": Entry("RL^2: a recurrent policy and PPO (Duan et al. 2016)", Rl2Config, Rl2),
     "random": Entry("random actions, the floor of every curve", RandomConfig, RandomAgent),
 }
 
