@@ -116,7 +116,7 @@ def gather(
     ``estimates`` are the advantages and targets of ``trial_advantages``.
     """
     advantage, target = estimates
-    both = torch.stack((advantage, target)).double()
+    both = torch.where(mask, torch.stack((advantage, target)).double(), 0.0)
     steps = mask.sum().double().expand(2)
     sums = processes.total(torch.stack((both.sum((1, 2)), steps)))
     count = sums[1].clamp(min=1)
