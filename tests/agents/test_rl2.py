@@ -20,7 +20,7 @@ from metarl.seeding import Streams
 from metarl.trainer import meta_train
 from metarl.trials import join
 from metarl.types import Acted, Adapted, Outcome, Trajectories
-from tests.conftest import SMALL_AGENTS, build_world
+from tests.conftest import build_world
 from tests.metarl.scripted import LENGTHS, NEVER, SCRIPT, STREAMS, Script, ScriptedEnv, T, tasks
 
 CONFIG = Rl2Config(memory_size=7, epochs=2, minibatches=2)
@@ -81,10 +81,8 @@ def test_the_first_input_of_a_round_tells_how_the_last_one_ended() -> None:
             assert torch.equal(told["action"][task, episode], action)
             assert told["reward"][task, episode] == reward
             if length:
-                start = x[task, episode, length]
-                assert torch.equal(
-                    start, torch.cat((start[:3], action, reward[None], torch.ones(1)))
-                )
+                told_there = x[task, episode, length, 3:]
+                assert torch.equal(told_there, torch.cat((action, reward[None], torch.ones(1))))
                 assert (x[task, episode, :length, -1] == 0).all(), "no end inside an episode"
                 assert (x[task, episode, 0, 3:] == 0).all(), "nothing came before a trial"
 
@@ -120,9 +118,8 @@ def test_what_did_not_count_is_not_remembered() -> None:
     before = {name: leaf + 0.25 for name, leaf in agent.begin(1, 3).items()}
     acted = agent.act(before, torch.ones(1, 3, 3), torch.ones(1, 3, 2))
     counted = torch.tensor([[True, False, False]])
-    outcome = Outcome(
-        torch.tensor([[3.0, 4.0, 5.0]]), torch.tensor([[False, True, False]]), counted
-    )
+    reward, ended = torch.tensor([[3.0, 4.0, 5.0]]), torch.tensor([[False, True, False]])
+    outcome = Outcome(reward, ended, counted)
     after = agent.remember(before, acted, outcome)
     assert after["reward"].tolist() == [[3.0, 0.25, 0.25]]
     assert after["ended"].tolist() == [[0.0, 1.0, 0.0]]
@@ -193,7 +190,7 @@ def test_copies_are_separate_trials_in_every_score() -> None:
         tasks_per_update=6,
         episodes=4,
         iterations=1,
-        agent=SMALL_AGENTS["rl2"],
+        agent=CONFIG,
     )
     parts = build(experiment)
     horizon = parts.env.spec.horizon

@@ -18,7 +18,7 @@ from metarl.seeding import Streams
 from metarl.types import EnvSpec, Metrics, Params
 from tests.conftest import far_from_symmetric
 
-N, L, I, H, A = 5, 4, 3, 3, 2
+N, L, X, H, A = 5, 4, 3, 3, 2
 MASK = torch.arange(L) < torch.tensor([4, 2, 0, 3, 1])[:, None]
 CONFIG = PpoConfig(
     epochs=1, minibatches=1, clip=0.3, entropy_coefficient=0.07, value_coefficient=0.4
@@ -100,10 +100,10 @@ class Setting:
 
         spec = EnvSpec("test", H, A, discrete, L, False)
         self.network = RecurrentActorCritic(
-            I, H, build_policy(spec, PolicyConfig(hidden_sizes=(), init_std=0.8))
+            X, H, build_policy(spec, PolicyConfig(hidden_sizes=(), init_std=0.8))
         )
         self.params = far_from_symmetric(self.network.init(Streams(1)))
-        self.x = randn(N, L, I)
+        self.x = randn(N, L, X)
         choice = torch.randint(A, (N, L), generator=generator)
         action = choice if discrete else randn(N, L, A)
         with torch.no_grad():

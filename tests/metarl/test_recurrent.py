@@ -8,18 +8,18 @@ from metarl.seeding import Streams
 from metarl.types import EnvSpec, Params
 from tests.conftest import far_from_symmetric
 
-I, H = 3, 4
+X, H = 3, 4
 SPEC = EnvSpec("test", H, 2, False, 5, False)
 
 
 def weights() -> Params:
-    return far_from_symmetric(init_gru(I, H, Streams(1)))
+    return far_from_symmetric(init_gru(X, H, Streams(1)))
 
 
 def test_a_step_is_the_units_equations() -> None:
     params = weights()
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 5, I, generator=generator).double()
+    x = torch.randn(2, 5, X, generator=generator).double()
     memory = torch.randn(2, 5, H, generator=generator).double()
     by_input = (x @ params["input_weight"].T + params["input_bias"]).chunk(3, -1)
     by_memory = (memory @ params["memory_weight"].T + params["memory_bias"]).chunk(3, -1)
@@ -31,7 +31,7 @@ def test_a_step_is_the_units_equations() -> None:
 
 def test_a_sequence_is_step_after_step() -> None:
     params = weights()
-    x = torch.randn(6, 7, I, generator=torch.Generator().manual_seed(1)).double()
+    x = torch.randn(6, 7, X, generator=torch.Generator().manual_seed(1)).double()
     memory, memories = x.new_zeros(6, H), []
     for time in range(7):
         memory = gru_step(params, x[:, time], memory)
@@ -40,8 +40,8 @@ def test_a_sequence_is_step_after_step() -> None:
 
 
 def test_fresh_weights() -> None:
-    params = init_gru(I, H, Streams(1))
-    limit = (6 / (I + H)) ** 0.5
+    params = init_gru(X, H, Streams(1))
+    limit = (6 / (X + H)) ** 0.5
     assert params["input_weight"].abs().max() <= limit
     assert params["input_weight"].abs().max() > 0.8 * limit
     gates = params["memory_weight"].view(3, H, H)
@@ -49,7 +49,7 @@ def test_fresh_weights() -> None:
     assert not torch.allclose(gates[0], gates[1])
     assert not params["input_bias"].any()
     assert not params["memory_bias"].any()
-    again, other = init_gru(I, H, Streams(1)), init_gru(I, H, Streams(2))
+    again, other = init_gru(X, H, Streams(1)), init_gru(X, H, Streams(2))
     for name in ("input_weight", "memory_weight"):
         assert torch.equal(params[name], again[name])
         assert not torch.equal(params[name], other[name])
@@ -61,10 +61,10 @@ def test_orthogonal_weights_have_no_preferred_sign() -> None:
 
 
 def test_acting_and_learning_see_the_same_network() -> None:
-    network = RecurrentActorCritic(I, H, build_policy(SPEC, PolicyConfig(hidden_sizes=())))
+    network = RecurrentActorCritic(X, H, build_policy(SPEC, PolicyConfig(hidden_sizes=())))
     params = network.init(Streams(2))
     assert {name.split(".")[0] for name in params} == {"gru", "policy", "value"}
-    x = torch.randn(6, 5, I, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(6, 5, X, generator=torch.Generator().manual_seed(1))
     distribution, value = network.unroll(params, x)
     memories = gru({name[4:]: leaf for name, leaf in params.items() if name[:4] == "gru."}, x)
     expected = memories @ params["value.layer0.weight"][:, 0] + params["value.layer0.bias"]
