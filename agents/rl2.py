@@ -49,7 +49,7 @@ from metarl.ppo import PpoConfig, gather, improve, trial_advantages
 from metarl.processes import ALONE, Processes
 from metarl.recurrent import RecurrentActorCritic
 from metarl.seeding import Streams
-from metarl.trials import Trials, before, join
+from metarl.trials import Trials, join, previous
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Outcome, Params, Trajectories
 
 _NUM_UPDATES = "num_updates"
@@ -161,7 +161,7 @@ class Rl2:
 
 def trial_inputs(trials: Trials, spec: EnvSpec) -> Tensor:
     """Return x_t [N, L, I] along trials, as acting saw it."""
-    action, reward = before(_encoded(trials.action, spec)), before(trials.reward)
+    action, reward = previous(_encoded(trials.action, spec)), previous(trials.reward)
     return _joined(trials.obs, action, reward, trials.resumed.to(reward))
 
 

@@ -49,6 +49,6 @@ def join(rounds: Sequence[Trajectories]) -> Trials:
     )
 
 
-def before(x: Tensor) -> Tensor:
+def previous(x: Tensor) -> Tensor:
     """Shift x [N, L, ...] by one step: what stood at the step before, and 0 at the first."""
     return torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), 1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metarl.trials import Trials, before, join
+from metarl.trials import Trials, join, previous
 from metarl.types import Trajectories
 
 K, E, T = 2, 2, 3
@@ -91,7 +91,7 @@ def test_joining_leaves_the_rounds_alone() -> None:
         assert all(torch.equal(leaf, other) for leaf, other in zip(batch, copy, strict=True))
 
 
-def test_before_is_the_step_before() -> None:
+def test_previous_is_the_step_before() -> None:
     x = torch.arange(1.0, 13.0).view(2, 3, 2)
-    assert before(x).tolist() == [[[0, 0], [1, 2], [3, 4]], [[0, 0], [7, 8], [9, 10]]]
-    assert before(x[..., 0]).tolist() == [[0, 1, 3], [0, 7, 9]]
+    assert previous(x).tolist() == [[[0, 0], [1, 2], [3, 4]], [[0, 0], [7, 8], [9, 10]]]
+    assert previous(x[..., 0]).tolist() == [[0, 1, 3], [0, 7, 9]]
