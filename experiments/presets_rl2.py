@@ -7,6 +7,7 @@ unless a preset says otherwise. Tasks are drawn afresh for every trial where the
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from metarl import envs
 from metarl.agents.rl2 import Rl2Config
@@ -15,7 +16,7 @@ from metarl.experiments.experiment import Experiment
 
 # Fewer passes through more trials, and a smaller bonus: near the optimum the paper's gains are
 # fractions of a pull, and garage's bonus of 0.02 on every step would cost as much.
-_TABULAR = Rl2Config(epochs=5, minibatches=8, entropy_coefficient=0.01)
+_TABULAR = Rl2Config(epochs=5, entropy_coefficient=0.01)
 
 
 def rl2_bandit() -> Experiment:
@@ -27,7 +28,8 @@ def rl2_bandit() -> Experiment:
     return Experiment(
         preset="rl2/bandit",
         env=BernoulliBanditConfig(horizon=10),
-        agent=_TABULAR,
+        agent=replace(_TABULAR, minibatches=8),
+        iterations=200,
         tasks_per_update=2000,
         episodes=1,
         adaptations=0,
