@@ -81,7 +81,7 @@ class Samples(NamedTuple):
 Judge: TypeAlias = Callable[[Params, Tensor], tuple[Distribution, Tensor]]
 """(weights, rows [M] of trials) to the distributions and values [M, L] along these trials."""
 
-TERMS = ("objective", "value_error", "entropy", "kl", "clipped")
+TERMS = ("surrogate", "value_error", "entropy", "approx_kl", "clip_fraction")
 
 
 def trial_advantages(
@@ -135,7 +135,7 @@ def clipped_objective(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
 def terms(distribution: Distribution, value: Tensor, samples: Samples, clip: float) -> Tensor:
     """Add up over all steps what ``TERMS`` names, each [] and differentiable, as one tensor.
 
-    ``kl`` is an estimate of KL(old || new) in nats; ``clipped`` counts ratios beyond the clip.
+    ``approx_kl`` estimates KL(old || new) in nats; ``clip_fraction`` counts ratios beyond the clip.
     """
     log_ratio = distribution.log_prob(samples.action) - samples.log_prob
     # Steps that no trial has hold no action that the policy chose: their exponent may overflow.
@@ -182,7 +182,9 @@ def improve(
             summed = total[len(gradient) :]
             gradient = total[: len(gradient)] / summed[-1].clamp(min=1)
             norm = gradient.norm()
-            gradient = gradient * (config.max_gradient_norm / norm.clamp(config.max_gradient_norm))
+            gradient = gradient * (
+                config.max_gradient_norm / norm.clamp(min=config.max_gradient_norm)
+            )
             flat = gradient.to(samples.log_prob)
             optimizer.step(trees.unflatten(flat, optimizer.params))
             sums.append(summed)
@@ -197,7 +199,7 @@ def _gradient(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient [P] of the loss summed over some trials, the terms, and their steps.
 
-    In float64, where sums over processes hardly show how trials were shared out.
+    The results are float64, in which processes add them up.
     """
     weights = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
     if len(rows) == 0:

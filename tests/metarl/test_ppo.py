@@ -168,7 +168,7 @@ def test_a_step_goes_down_the_loss_by_finite_differences(discrete: bool) -> None
         gradient[place] = (losses[0] - losses[1]) / 2e-6
     torch.testing.assert_close((flat - trees.flatten(moved)) / 0.5, gradient, rtol=1e-5, atol=1e-7)
     assert metrics["train/gradient_norm"] == pytest.approx(float(gradient.norm()), rel=1e-5)
-    assert 0.2 < metrics["train/clipped"] < 0.8
+    assert 0.2 < metrics["train/clip_fraction"] < 0.8
 
 
 def test_a_long_gradient_is_scaled_down_and_a_short_one_is_not() -> None:
