@@ -169,7 +169,7 @@ def improve(
     Returns:
         Means over the steps of all passes.
     """
-    place = processes.place(len(samples.mask))
+    place, longest = processes.place(len(samples.mask)), config.max_gradient_norm
     sums, norms = [], []
     for epoch in range(config.epochs):
         uniform = streams.at(epoch).uniform("order", 1, (place.num_tasks,))[0]
@@ -182,10 +182,7 @@ def improve(
             summed = total[len(gradient) :]
             gradient = total[: len(gradient)] / summed[-1].clamp(min=1)
             norm = gradient.norm()
-            gradient = gradient * (
-                config.max_gradient_norm / norm.clamp(min=config.max_gradient_norm)
-            )
-            flat = gradient.to(samples.log_prob)
+            flat = (gradient * (longest / norm.clamp(min=longest))).to(samples.log_prob)
             optimizer.step(trees.unflatten(flat, optimizer.params))
             sums.append(summed)
             norms.append(norm)
