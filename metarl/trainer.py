@@ -26,8 +26,8 @@ class TrainConfig:
     episodes: int = 20
     """E, episodes of each task in each round."""
     adaptations: int = 1
-    """N, adaptation steps in training; each needs a round of its own, and the result is another. For
-    agents with memory, a trial is N + 1 episodes."""
+    """N, adaptation steps in training; each needs a round of its own, and the result is another.
+    For agents with memory, a trial is N + 1 episodes."""
 
     def __post_init__(self) -> None:
         check_fields(
