@@ -13,6 +13,7 @@ from metarl.agents.maml import (
 )
 from metarl.agents.references import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
+from metarl.agents.rl2 import Rl2, Rl2Config
 from metarl.checks import InputError, unknown
 from metarl.processes import ALONE, Processes
 from metarl.protocols import Algorithm
@@ -20,7 +21,7 @@ from metarl.seeding import Streams
 from metarl.types import EnvSpec
 
 AgentConfig: TypeAlias = (
-    MamlTrpoConfig | MamlPpoConfig | MamlVpgConfig | ReptileConfig | RandomConfig
+    MamlTrpoConfig | MamlPpoConfig | MamlVpgConfig | ReptileConfig | Rl2Config | RandomConfig
 )
 
 
@@ -42,6 +43,7 @@ AGENTS: Mapping[str, Entry] = {
     "reptile": Entry(
         "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile
     ),
+    "rl2": Entry("RL^2: a recurrent policy and PPO (Duan et al. 2016)", Rl2Config, Rl2),
     "random": Entry("random actions, the floor of every curve", RandomConfig, RandomAgent),
 }
 

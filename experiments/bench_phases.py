@@ -20,11 +20,11 @@ from metarl.experiments.measure import (
     STEP_RATE,
     TASK_RATE,
     Figures,
-    TimedAgent,
     figure,
     in_turn,
     ratios,
     seconds,
+    timed,
 )
 from metarl.processes import ALONE, Processes
 from metarl.protocols import Algorithm
@@ -150,7 +150,7 @@ def bench_iteration(experiment: Experiment, rounds: int, processes: Processes = 
     hide.
     """
     parts = build(experiment, processes)
-    observed = TimedAgent(parts.agent, experiment.device)
+    observed = timed(parts.agent, experiment.device)
     trials = {"observed": _iterations(experiment, parts, observed, observed.take_seconds)}
     if experiment.device == "cuda":
         # Waiting for the GPU at each call costs time: the shares get iterations of their own.

@@ -112,7 +112,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     curves, picture = report(
         experiment, parts, checkpoint.iteration, request, args.run_dir / "eval"
     )
-    print_curves(curves, parts.env.spec, plain_console())
+    print_curves(curves, parts, plain_console())
     notes.print(f"wrote {picture} and the JSON beside it")
     return 0
 

@@ -17,11 +17,11 @@ from metarl.checks import COUNT, COUNT_OR_ZERO, InputError, check_fields
 from metarl.evaluation import EvaluationConfig, adaptation_curve
 from metarl.experiments.experiment import Experiment, Parts, build, from_dict
 from metarl.experiments.figures import adaptation_figure
-from metarl.protocols import Algorithm
+from metarl.protocols import Algorithm, HasMemory
 from metarl.runs import Config, read_config, system_facts
 from metarl.seeding import Streams
 from metarl.statistics import CurveSummary, summarise_curve
-from metarl.types import EnvSpec, Tasks
+from metarl.types import Tasks
 
 _STREAMS = Streams(seed=0, path=("evaluation",))
 """The same for every run, so that agents meet the same starts and the same noise."""
@@ -79,6 +79,8 @@ def evaluate(
         episodes=experiment.episodes,
         adaptations=adaptations,
         tasks_at_once=max(1, 20_000 // experiment.episodes),
+        # Floors without memory are scored as what stands above them.
+        separate_trials=isinstance(parts.agent, HasMemory),
     )
     streams = _STREAMS._replace(device=experiment.device)
     scores = adaptation_curve(agent, parts.env, tasks, config, streams)
@@ -136,7 +138,7 @@ def report(
     stem = folder / f"{iteration:06d}_tasks{request.tasks}_adaptations{request.adaptations}"
     content = as_json(experiment, iteration, curves[experiment.preset]) | {
         "episodes": experiment.episodes,
-        "score": score_label(parts.env.spec),
+        "score": score_label(parts),
         "interval": "95% bootstrap of the IQM over tasks, each with episodes of its own",
         "distinct_tasks": distinct_tasks(parts.distribution.held_out(request.tasks)),
         "system": system_facts(),
@@ -150,13 +152,13 @@ def report(
     picture = stem.with_suffix(".png")
     title = f"{experiment.preset}, {iteration} meta-iterations, {request.tasks} held-out tasks"
     summaries = {name: curve.summary for name, curve in curves.items()}
-    adaptation_figure(picture, title, summaries, score_label(parts.env.spec))
+    adaptation_figure(picture, title, summaries, score_label(parts))
     return curves, picture
 
 
-def print_curves(curves: dict[str, Curve], spec: EnvSpec, console: Console) -> None:
+def print_curves(curves: dict[str, Curve], parts: Parts, console: Console) -> None:
     """Print adaptation curves as a table: mean, and IQM with its interval."""
-    table = Table(title=f"{score_label(spec)} on held-out tasks, after n adaptation steps")
+    table = Table(title=f"{score_label(parts)} on held-out tasks, after n adaptation steps")
     table.add_column("agent")
     table.add_column("n", justify="right")
     table.add_column("mean", justify="right")
@@ -176,9 +178,10 @@ def distinct_tasks(tasks: Tasks) -> int:
     return len(torch.unique(torch.cat(rows, 1), dim=0))
 
 
-def score_label(spec: EnvSpec) -> str:
+def score_label(parts: Parts) -> str:
     """Say what a score is."""
-    return "total reward of a round" if spec.score_is_total else "mean return of an episode"
+    total = parts.env.spec.score_is_total and not isinstance(parts.agent, HasMemory)
+    return "total reward of a round" if total else "mean return of an episode"
 
 
 def capped(request: EvaluationRequest, parts: Parts) -> EvaluationRequest:

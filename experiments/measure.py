@@ -16,8 +16,8 @@ from torch import Tensor
 
 from metarl.envs.physics import default_threads
 from metarl.processes import processes_of
-from metarl.protocols import Algorithm
-from metarl.types import Acted, Adapted, Metrics, Trajectories
+from metarl.protocols import Algorithm, HasMemory
+from metarl.types import Acted, Adapted, Metrics, Outcome, Trajectories
 
 _T = TypeVar("_T")
 
@@ -95,6 +95,13 @@ def hardware() -> dict[str, object]:
     return {"cpu": _processor(), "usable_cores": default_threads(), "gpu": gpu}
 
 
+def timed(agent: Algorithm, device: str) -> "TimedAgent":
+    """Time an agent, which keeps its memory if it has one."""
+    if isinstance(agent, HasMemory):
+        return _TimedAgentWithMemory(agent, device)
+    return TimedAgent(agent, device)
+
+
 class TimedAgent:
     """An agent whose calls are timed, by kind."""
 
@@ -142,6 +149,17 @@ class TimedAgent:
         yield
         wait_for(self._device)
         self._seconds[kind] = self._seconds.get(kind, 0.0) + time.perf_counter() - began
+
+
+class _TimedAgentWithMemory(TimedAgent):
+    def __init__(self, agent: HasMemory, device: str) -> None:
+        super().__init__(agent, device)
+        self._remember = agent.remember
+
+    def remember(self, before: Adapted, acted: Acted, outcome: Outcome) -> Adapted:
+        """Pass on; counted as "acting"."""
+        with self._timed("acting"):
+            return self._remember(before, acted, outcome)
 
 
 def as_json(figures: Mapping[str, Figure]) -> dict[str, Any]:

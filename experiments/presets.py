@@ -9,9 +9,10 @@ from metarl.checks import InputError, unknown
 from metarl.experiments.experiment import Experiment
 from metarl.experiments.presets_maml import MAML
 from metarl.experiments.presets_reptile import REPTILE
+from metarl.experiments.presets_rl2 import RL2
 
 PRESETS: Mapping[str, Callable[[], Experiment]] = {
-    make().preset: make for make in (*MAML, *REPTILE)
+    make().preset: make for make in (*MAML, *REPTILE, *RL2)
 }
 
 

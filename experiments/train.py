@@ -116,7 +116,7 @@ def _finish(record: Record, console: Console) -> None:
     experiment, parts = progress.experiment, progress.parts
     request = capped(EvaluationRequest(), parts)
     curves, picture = report(experiment, parts, progress.iteration, request, run.evaluations)
-    print_curves(curves, parts.env.spec, console)
+    print_curves(curves, parts, console)
     rows = read_metrics(run.metrics) if run.metrics.exists() else []
     learning = run.evaluations / "learning.png"
     series = {

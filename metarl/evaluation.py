@@ -22,6 +22,8 @@ class EvaluationConfig:
     """N, adaptation steps."""
     tasks_at_once: int = 40
     """Blocks of this many tasks bound the memory; results do not depend on it."""
+    separate_trials: bool = False
+    """Whether a task's E episodes are scored as those of separate trials (``HasMemory``)."""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -40,8 +42,9 @@ def adaptation_curve(
 
     Every task is explored with E episodes, which give the score after i adaptations and, as in
     training, the data of adaptation i + 1. The policy that a score belongs to was thus never fitted
-    to the episodes that are scored. Every started episode counts. Only ``begin``, ``act`` and
-    ``adapt`` of the agent are called.
+    to the episodes that are scored. Every started episode counts. Only ``begin``, ``act``,
+    ``adapt`` and ``remember`` of the agent are called. Of an agent with memory it is the score of
+    each episode in the trial.
 
     Returns:
         Scores [K, N + 1] on the CPU, as ``sampler.scores`` defines them.
@@ -68,4 +71,7 @@ def _curve_of_block(
     streams: Streams,
 ) -> Tensor:
     rounds = adaptation_rounds(env, tasks, agent, config.episodes, config.adaptations, streams)
-    return torch.stack([scores(batch, env.spec).cpu() for batch, _ in rounds], 1)
+    columns = [
+        scores(batch, env.spec, separate_trials=config.separate_trials).cpu() for batch, _ in rounds
+    ]
+    return torch.stack(columns, 1)

@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.seeding import Streams
-from metarl.types import Acted, Adapted, EnvSpec, Metrics, Parameter, Step, Tasks, Trajectories
+from metarl.types import (
+    Acted,
+    Adapted,
+    EnvSpec,
+    Metrics,
+    Outcome,
+    Parameter,
+    Step,
+    Tasks,
+    Trajectories,
+)
 
 
 @runtime_checkable
@@ -153,4 +163,26 @@ class Algorithm(Protocol):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over a state; raise ValueError when names or shapes differ."""
+        ...
+
+
+@runtime_checkable
+class HasMemory(Algorithm, Protocol):
+    """A meta-learner that learns of its tasks while it acts, by what it remembers of every step.
+
+    Each of the E copies of a task is a trial of its own: none knows what another has met, and all
+    rounds of a meta-iteration are episodes of the same trials. A round scores by the mean over
+    them, also where the field adds up the episodes of one learner.
+    """
+
+    def remember(self, before: Adapted, acted: Acted, outcome: Outcome) -> Adapted:
+        """Return what is known after a step: a pure function.
+
+        A copy remembers a step only where it counts; that its episode has ended, it always learns.
+
+        Args:
+            before: what was known when ``act`` was called.
+            acted: what ``act`` returned; its ``adapted`` is known where the step counts.
+            outcome: what the environment made of it.
+        """
         ...

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from metarl.parallel import one_torch_thread
-from metarl.protocols import Algorithm, HasLanes, VectorTaskEnv
+from metarl.protocols import Algorithm, HasLanes, HasMemory, VectorTaskEnv
 from metarl.seeding import Streams
-from metarl.types import Adapted, EnvSpec, Tasks, Trajectories
+from metarl.types import Adapted, EnvSpec, Outcome, Tasks, Trajectories
 
 _COPIES_FOR_ALL_THREADS = 1024
 
@@ -127,10 +127,9 @@ def _round(env: VectorTaskEnv, agent: Algorithm, share: _Share, lane: HasLanes |
     noises = noise.transpose(0, 2).transpose(1, 2).contiguous()
     running = torch.ones(num_tasks, episodes, dtype=torch.bool, device=obs.device)
     faulty = torch.zeros_like(running)
-    seen, steps = [obs], []
+    seen, steps, keeper = [obs], [], agent if isinstance(agent, HasMemory) else None
     for time in range(spec.horizon):
         acted = agent.act(adapted, obs, noises[time])
-        adapted = acted.adapted
         if lane is None:
             step = env.step(acted.action, running)
         else:
@@ -146,6 +145,9 @@ def _round(env: VectorTaskEnv, agent: Algorithm, share: _Share, lane: HasLanes |
         seen.append(obs)
         steps.append((acted.action, acted.log_prob, reward, ended, valid))
         faulty, running = faulty | failed, valid & ~ended
+        over = ~running | (time + 1 == spec.horizon)
+        outcome = Outcome(reward, over, valid)
+        adapted = keeper.remember(adapted, acted, outcome) if keeper else acted.adapted
     action, log_prob, reward, terminated, mask = (
         torch.stack(column, 2) for column in zip(*steps, strict=True)
     )
@@ -188,13 +190,15 @@ def action_noise(spec: EnvSpec, num_tasks: int, episodes: int, streams: Streams)
     return streams.normal("action", num_tasks, (episodes, spec.horizon, spec.action_size))
 
 
-def scores(batch: Trajectories, spec: EnvSpec) -> Tensor:
+def scores(batch: Trajectories, spec: EnvSpec, *, separate_trials: bool = False) -> Tensor:
     """Score each task's round as its field does: [K], undiscounted, over every started episode.
 
-    The mean return of the E episodes, or their total where ``spec.score_is_total``.
+    The mean return of the E episodes, or their total where ``spec.score_is_total``; but the mean in
+    any case where they belong to separate trials (``HasMemory``).
     """
     returns = batch.reward.sum(-1)
-    return returns.sum(-1) if spec.score_is_total else returns.mean(-1)
+    total = spec.score_is_total and not separate_trials
+    return returns.sum(-1) if total else returns.mean(-1)
 
 
 def _refuse_non_finite(name: str, batch: Trajectories) -> None:

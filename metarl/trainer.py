@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 
-from metarl.checks import COUNT, check_fields
+from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
 from metarl.processes import ALONE, Processes, processes_of
-from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
+from metarl.protocols import Algorithm, HasMemory, TaskDistribution, VectorTaskEnv
 from metarl.sampler import adaptation_rounds, scores
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Metrics, Trajectories
@@ -26,7 +26,8 @@ class TrainConfig:
     episodes: int = 20
     """E, episodes of each task in each round."""
     adaptations: int = 1
-    """Adaptation steps in training; each needs a round of its own, and the result is another."""
+    """N, adaptation steps in training; each needs a round of its own, and the result is another.
+    For agents with memory, a trial is N + 1 episodes."""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -35,7 +36,7 @@ class TrainConfig:
                 "iterations": COUNT,
                 "tasks_per_update": COUNT,
                 "episodes": COUNT,
-                "adaptations": COUNT,
+                "adaptations": COUNT_OR_ZERO,
             },
         )
 
@@ -84,7 +85,9 @@ def meta_train(
         sampled = time.perf_counter()
         metrics = agent.meta_update(rounds)
         ended = time.perf_counter()
-        summary, env_steps = describe(rounds, env.spec, processes)
+        summary, env_steps = describe(
+            rounds, env.spec, processes, separate_trials=isinstance(agent, HasMemory)
+        )
         clock = {
             "time/sampling_s": sampled - began,
             "time/update_s": ended - sampled,
@@ -94,7 +97,11 @@ def meta_train(
 
 
 def describe(
-    rounds: list[Trajectories], spec: EnvSpec, processes: Processes = ALONE
+    rounds: list[Trajectories],
+    spec: EnvSpec,
+    processes: Processes = ALONE,
+    *,
+    separate_trials: bool = False,
 ) -> tuple[Metrics, int]:
     """Summarise the rounds of one meta-iteration, over the tasks of all processes.
 
@@ -103,7 +110,10 @@ def describe(
     """
     first, last = rounds[0], rounds[-1]
     num_tasks, episodes = last.faulty.shape
-    sums = [scores(batch, spec).double().sum() for batch in (first, last)]
+    before_and_after = (
+        scores(batch, spec, separate_trials=separate_trials) for batch in (first, last)
+    )
+    sums = [score.double().sum() for score in before_and_after]
     sums += [last.reward.double().sum() / episodes, last.mask.double().sum() / episodes]
     sums += [torch.cat([batch.faulty for batch in rounds]).double().sum()]
     sums += [torch.cat([batch.mask for batch in rounds]).double().sum()]

@@ -115,6 +115,20 @@ class Acted(NamedTuple):
     """Passed on to the next step: agents with memory change it, others return what they got."""
 
 
+class Outcome(NamedTuple):
+    """What one decision led to, for agents with memory."""
+
+    reward: Tensor
+    """[K, E] in the task's own units; 0 where nothing was earned."""
+    ended: Tensor
+    """[K, E] bool: the copy's episode is over by now: terminated, faulty, or out of time."""
+    counted: Tensor
+    """[K, E] bool: this step is one of the episode's, as ``Trajectories.mask`` will say.
+
+    Off where the episode had ended before, and where the simulator failed in this step.
+    """
+
+
 class Trajectories(NamedTuple):
     """One round of experience: E episodes of each of K tasks; without K inside ``vmap``."""
 

@@ -13,6 +13,7 @@ from metarl.agents import AgentConfig
 from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
+from metarl.agents.rl2 import Rl2Config
 from metarl.distributions import Distribution
 from metarl.envs import EnvConfig
 from metarl.envs.half_cheetah import HalfCheetahDirConfig
@@ -35,6 +36,7 @@ SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "maml-ppo": MamlPpoConfig(policy=_NET),
     "maml-vpg": MamlVpgConfig(policy=_NET),
     "reptile": ReptileConfig(policy=_NET),
+    "rl2": Rl2Config(memory_size=6, epochs=2, minibatches=3, learning_rate=1e-4),
     "random": RandomConfig(),
 }
 

@@ -41,6 +41,8 @@ CASES = {
     "maml-fraction": ("metarl/PointNavigation-v0", _FRACTION),
     "maml-cheetah": ("metarl/HalfCheetahDir-v0", SMALL_AGENTS["maml-trpo"]),
     "reptile-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["reptile"]),
+    "rl2-bandit": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["rl2"]),
+    "rl2-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["rl2"]),
     "random": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["random"]),
 }
 CONFIG = TrainConfig(iterations=5, tasks_per_update=7, episodes=5, adaptations=1)

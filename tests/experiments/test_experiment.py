@@ -1,5 +1,6 @@
 """Experiments as plain data, strictly both ways."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ def test_presets_survive_yaml_and_can_be_built(name: str) -> None:
     assert experiment.preset == name
     assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(experiment))), HERE) == experiment
     parts = build(experiment)
-    agent, task = name.partition("@")[0].split("/")
+    # What follows "-n" is the length of a trial.
+    agent, task = re.sub(r"-n\d+$", "", name.partition("@")[0]).split("/")
     assert to_dict(experiment)["agent"]["name"] == agent  # type: ignore[index]
     family = parts.env.spec.name.removeprefix("metarl/").removesuffix("-v0").lower()
     assert task.replace("-", "") in family
@@ -30,7 +32,7 @@ def test_presets_survive_yaml_and_can_be_built(name: str) -> None:
     [
         ({"sede": 1}, "sede: no 'sede'; did you mean 'seed'?"),
         ({"env": {"name": "metarl/HalfCheetahDri-v0"}}, "did you mean 'metarl/HalfCheetahDir-v0'"),
-        ({"agent": {"name": "maml"}}, "did you mean 'maml-trpo'"),
+        ({"agent": {"name": "maml-tpro"}}, "did you mean 'maml-trpo'"),
         ({"agent": 3}, "must be mappings"),
         ({"seed": "one"}, "seed must be"),
         ({"seed": True}, "seed must be"),

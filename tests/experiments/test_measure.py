@@ -1,9 +1,18 @@
 """Measuring: order and summaries of trials, and an agent whose calls are timed."""
 
+import pytest
 import torch
 
 from metarl import agents, envs
-from metarl.experiments.measure import Figure, TimedAgent, figure, in_turn, peak_memory, ratios
+from metarl.experiments.measure import (
+    Figure,
+    TimedAgent,
+    figure,
+    in_turn,
+    peak_memory,
+    ratios,
+    timed,
+)
 from metarl.seeding import Streams
 from metarl.trainer import TrainConfig, meta_train
 
@@ -35,12 +44,13 @@ def test_memory_is_that_of_this_process() -> None:
     assert 50 < before <= after < 100_000
 
 
-def test_timed_agent_changes_nothing() -> None:
+@pytest.mark.parametrize("name", ["maml-trpo", "rl2"])
+def test_timed_agent_changes_nothing(name: str) -> None:
     weights = []
     for observed in (False, True):
         distribution, env = envs.build("metarl/BernoulliBandit-v0")
-        agent = agents.build("maml-trpo", env.spec, seed=1)
-        watched = TimedAgent(agent, "cpu") if observed else agent
+        agent = agents.build(name, env.spec, seed=1)
+        watched = timed(agent, "cpu") if observed else agent
         config = TrainConfig(iterations=2, tasks_per_update=3, episodes=4)
         assert len(list(meta_train(watched, env, distribution, config, Streams(1)))) == 2
         if isinstance(watched, TimedAgent):
@@ -49,5 +59,5 @@ def test_timed_agent_changes_nothing() -> None:
             assert all(value > 0 for value in taken.values())
             assert watched.take_seconds() == {}
         weights.append(watched.state_dict())
-    plain, timed = weights
-    assert all(torch.equal(plain[name], timed[name]) for name in plain)
+    plain, observed_too = weights
+    assert all(torch.equal(plain[leaf], observed_too[leaf]) for leaf in plain)

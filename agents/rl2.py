@@ -1,0 +1,182 @@
+"""RL^2 (Duan et al. 2016; Wang et al. 2016): the memory of a recurrent policy learns the task.
+
+The papers' letters:
+
+* M: a task, drawn from rho_M. A *trial* is n episodes of one task, one after the other; its steps
+  are one long episode of the outer problem. Here the N + 1 rounds of a meta-iteration are its
+  episodes, and the E copies of a task are E trials, none of which knows of another.
+* h_t: the memory, 0 at the start of a trial, kept from an episode to the next, never passed on from
+  trial to trial. h_t = GRU(x_t, h_{t-1}).
+* x_t = (s_t, a_{t-1}, r_{t-1}, d_{t-1}): observation, last action (one-hot where it is a choice),
+  last reward in its own units, and the end flag: 1 at the first step of every episode but the
+  trial's first. There s_t is the start of the new episode, a and r are those of the last step of
+  the old one. At the start of a trial all but s_t are 0.
+* pi(a|h_t), V(h_t): a linear layer each on the memory.
+
+The outer problem is an ordinary one, solved by an ordinary algorithm, here PPO in place of TRPO
+(Duan et al.) and actor-critic (Wang et al.). It raises the discounted sum of all rewards of a
+trial,
+
+    E[sum_t gamma^t r_t],    t = 0, 1, ... from the start of the trial to its end,
+
+so that an episode's end changes nothing in the sums: reward that exploring costs now and earns in
+later episodes is weighed in one sum. After the trial's last step there is nothing to earn, whether
+that episode terminated or ran out of time.
+
+With A_t the generalised advantages over the whole trial, standardised over all steps, and
+r_t(theta) = pi(a_t|h_t) / pi_old(a_t|h_t), each minibatch of whole trials gives a step of Adam on
+
+    E[min(r_t A_t, clip(r_t, 1 - epsilon, 1 + epsilon) A_t)] + c_H E[H(pi)] - c_V E[(V - R_t)^2] / v
+
+with R_t = A_t + V_old(h_t) before the standardisation, and v the variance of R_t, so that c_V does
+not depend on the unit of the rewards. Memories are computed anew from the start of each trial, and
+gradients run back through all of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from metarl import trees
+from metarl.checks import COUNT, check_fields
+from metarl.cuda_graphs import Replayed
+from metarl.distributions import Distribution
+from metarl.optimizers import MetaOptimizer
+from metarl.policies import PolicyConfig, build_policy
+from metarl.ppo import PpoConfig, gather, improve, trial_advantages
+from metarl.processes import ALONE, Processes
+from metarl.recurrent import RecurrentActorCritic
+from metarl.seeding import Streams
+from metarl.trials import Trials, join, previous
+from metarl.types import Acted, Adapted, EnvSpec, Metrics, Outcome, Params, Trajectories
+
+_NUM_UPDATES = "num_updates"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rl2Config(PpoConfig):
+    """RL^2 with a layer of gated recurrent units and PPO."""
+
+    memory_size: int = 64
+    """Gated recurrent units."""
+    policy: PolicyConfig = field(default_factory=lambda: PolicyConfig(hidden_sizes=()))
+    """Layers between the memory and the action."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, {"memory_size": COUNT})
+
+
+class Rl2:
+    """Owns the weights of the recurrent network, the same for all tasks, and their optimiser."""
+
+    def __init__(
+        self, spec: EnvSpec, config: Rl2Config, streams: Streams, processes: Processes = ALONE
+    ) -> None:
+        self.config, self.processes = config, processes
+        self._spec, self._streams = spec, streams
+        policy = build_policy(spec._replace(observation_size=config.memory_size), config.policy)
+        num_inputs = spec.observation_size + spec.action_size + 2
+        self.network = RecurrentActorCritic(num_inputs, config.memory_size, policy)
+        self._optimizer = MetaOptimizer(self.network.init(streams), "adam", config.learning_rate)
+        self._num_updates = 0
+        self._step = Replayed(self._decide)
+
+    def begin(self, num_tasks: int, episodes: int) -> Adapted:
+        """Return the start of K * E trials: memory, last action, reward and end flag, all 0."""
+        size, device = (num_tasks, episodes), self._streams.device
+        return {
+            "memory": torch.zeros(*size, self.config.memory_size, device=device),
+            "action": torch.zeros(*size, self._spec.action_size, device=device),
+            "reward": torch.zeros(size, device=device),
+            "ended": torch.zeros(size, device=device),
+        }
+
+    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
+        """Take in x_t and act by the new memory, which ``adapted`` of the result holds."""
+        inputs = self._optimizer.params | {f"known {name}": x for name, x in adapted.items()}
+        result = self._step(inputs | {"obs": obs, "noise": noise})
+        known = adapted | {"memory": result["memory"]}
+        return Acted(result["action"], result["log_prob"], known)
+
+    def remember(self, before: Adapted, acted: Acted, outcome: Outcome) -> Adapted:
+        """Keep memory, action and reward where the step counts, and the end flag everywhere."""
+        after = {
+            "memory": acted.adapted["memory"],
+            "action": _encoded(acted.action, self._spec),
+            "reward": outcome.reward,
+        }
+        known = {
+            name: torch.where(_like(outcome.counted, leaf), leaf, before[name])
+            for name, leaf in after.items()
+        }
+        return known | {"ended": outcome.ended.to(outcome.reward)}
+
+    def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
+        """Return what is known: the memory has learned all of it while acting."""
+        return adapted
+
+    def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
+        """Improve the policy by PPO on the trials that the rounds make."""
+        trials = join(rounds)
+        x = trial_inputs(trials, self._spec)
+        with torch.no_grad():
+            _, value = self.network.unroll(self._optimizer.params, x)
+            estimates = trial_advantages(trials.reward, value, trials.mask, self.config)
+
+        def judge(params: Params, rows: Tensor) -> tuple[Distribution, Tensor]:
+            return self.network.unroll(params, x[rows])
+
+        metrics = improve(
+            self._optimizer,
+            judge,
+            gather(trials.action, trials.log_prob, estimates, trials.mask, self.processes),
+            self.config,
+            self._streams.at("minibatches", self._num_updates),
+            self.processes,
+        )
+        self._num_updates += 1
+        return metrics
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return weights, Adam's memory, and the number of updates, which names the shuffling."""
+        return self._optimizer.state_dict() | {_NUM_UPDATES: torch.tensor(self._num_updates)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what ``state_dict`` returned."""
+        taken = trees.take_over(self.state_dict(), state, "Rl2")
+        self._num_updates = int(taken.pop(_NUM_UPDATES))
+        self._optimizer.load_state_dict(taken, "Rl2")
+
+    def _decide(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        x = _joined(
+            inputs["obs"], inputs["known action"], inputs["known reward"], inputs["known ended"]
+        )
+        memory, distribution = self.network.step(dict(inputs), x, inputs["known memory"])
+        action = distribution.sample(inputs["noise"])
+        return {"memory": memory, "action": action, "log_prob": distribution.log_prob(action)}
+
+
+def trial_inputs(trials: Trials, spec: EnvSpec) -> Tensor:
+    """Return x_t [N, L, I] along trials, as acting saw it."""
+    action, reward = previous(_encoded(trials.action, spec)), previous(trials.reward)
+    return _joined(trials.obs, action, reward, trials.resumed.to(reward))
+
+
+def _encoded(action: Tensor, spec: EnvSpec) -> Tensor:
+    """Return actions [..., A], one-hot where they are choices."""
+    if not spec.discrete:
+        return action
+    return torch.nn.functional.one_hot(action, spec.action_size).to(torch.float32)
+
+
+def _joined(obs: Tensor, action: Tensor, reward: Tensor, ended: Tensor) -> Tensor:
+    """Return x_t [..., I] of the last action [..., A], reward and end flag [...]."""
+    return torch.cat((obs, action, reward[..., None], ended[..., None]), -1)
+
+
+def _like(flags: Tensor, leaf: Tensor) -> Tensor:
+    """View flags [K, E] so that they broadcast against [K, E, ...]."""
+    return flags.view(*flags.shape, *[1] * (leaf.dim() - 2))

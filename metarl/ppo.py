@@ -1,0 +1,213 @@
+"""Proximal policy optimisation (Schulman et al. 2017) over whole trials of policies with memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metarl import trees
+from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, UNIT, check_fields
+from metarl.distributions import Distribution
+from metarl.optimizers import MetaOptimizer
+from metarl.processes import Processes
+from metarl.returns import generalised_advantages
+from metarl.seeding import Streams
+from metarl.types import Metrics, Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoConfig:
+    """PPO with minibatches of whole trials."""
+
+    discount: float = 0.99
+    """gamma, also from the end of an episode to the start of the next in its trial."""
+    gae_lambda: float = 0.95
+    """lambda of generalised advantage estimation."""
+    clip: float = 0.2
+    """epsilon: beyond 1 +- epsilon a ratio of probabilities earns nothing more."""
+    epochs: int = 10
+    """Passes through the trials of one meta-iteration."""
+    minibatches: int = 4
+    """Steps of the optimiser in one pass."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    entropy_coefficient: float = 0.02
+    """Weight of the policy's entropy, in nats, in the objective."""
+    value_coefficient: float = 0.5
+    """Weight of the value function's squared error, as a share of the variance of its targets."""
+    max_gradient_norm: float = 0.5
+    """Gradients that are longer are scaled down to this Euclidean norm."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            {
+                "discount": UNIT,
+                "gae_lambda": UNIT,
+                "clip": POSITIVE,
+                "epochs": COUNT,
+                "minibatches": COUNT,
+                "learning_rate": POSITIVE,
+                "entropy_coefficient": NON_NEGATIVE,
+                "value_coefficient": NON_NEGATIVE,
+                "max_gradient_norm": POSITIVE,
+            },
+        )
+
+
+class Samples(NamedTuple):
+    """What PPO needs of N trials of up to L steps."""
+
+    action: Tensor
+    """[N, L, A], or [N, L] int64 when discrete."""
+    log_prob: Tensor
+    """[N, L] nats, under the policy that acted."""
+    advantage: Tensor
+    """[N, L], of mean 0 and standard deviation 1 over the steps of all processes."""
+    target: Tensor
+    """[N, L] for the value function, which is divided by ``scale`` where it is compared."""
+    scale: Tensor
+    """[N]: the same number for each trial, the targets' standard deviation."""
+    mask: Tensor
+    """[N, L] bool."""
+
+    def take(self, rows: Tensor) -> "Samples":
+        """Return those of some of the trials."""
+        return Samples(*(field[rows] for field in self))
+
+
+Judge: TypeAlias = Callable[[Params, Tensor], tuple[Distribution, Tensor]]
+"""(weights, rows [M] of trials) to the distributions and values [M, L] along these trials."""
+
+TERMS = ("surrogate", "value_error", "entropy", "approx_kl", "clip_fraction")
+
+
+def trial_advantages(
+    reward: Tensor, value: Tensor, mask: Tensor, config: PpoConfig
+) -> tuple[Tensor, Tensor]:
+    """Estimate advantages and value targets over trials [N, L] whose steps have no gaps.
+
+    The sums run on from an episode into the next, and end with the trial: no reward follows it, so
+    the value there is 0, whether the last episode terminated or ran out of time.
+
+    Returns:
+        Advantages and targets for the value function, both [N, L] and 0 where the mask is off.
+    """
+    value = torch.where(mask, value, 0.0)
+    following = torch.cat((value, torch.zeros_like(value[:, :1])), 1)
+    never = torch.zeros_like(mask)
+    advantage = generalised_advantages(
+        reward, following, never, mask, config.discount, config.gae_lambda
+    )
+    return advantage, advantage + value
+
+
+def gather(
+    action: Tensor,
+    log_prob: Tensor,
+    estimates: tuple[Tensor, Tensor],
+    mask: Tensor,
+    processes: Processes,
+) -> Samples:
+    """Standardise advantages over the steps of all processes, and measure how targets spread.
+
+    ``estimates`` are the advantages and targets of ``trial_advantages``.
+    """
+    advantage, target = estimates
+    both = torch.where(mask, torch.stack((advantage, target)).double(), 0.0)
+    steps = mask.sum().double().expand(2)
+    sums = processes.total(torch.stack((both.sum((1, 2)), steps)))
+    count = sums[1].clamp(min=1)
+    centred = torch.where(mask, both - (sums[0] / count)[:, None, None], 0.0)
+    deviation = (processes.total((centred**2).sum((1, 2))) / count).sqrt() + 1e-8
+    scale = deviation[1].to(target).expand(len(mask))
+    standard = (centred[0] / deviation[0]).to(advantage)
+    return Samples(action, log_prob, standard, target, scale, mask)
+
+
+def clipped_objective(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """Return min(r A, clamp(r, 1 - epsilon, 1 + epsilon) A) elementwise (equation 7)."""
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
+
+
+def terms(distribution: Distribution, value: Tensor, samples: Samples, clip: float) -> Tensor:
+    """Add up over all steps what ``TERMS`` names, each [] and differentiable, as one tensor.
+
+    ``approx_kl`` estimates KL(old || new) in nats; ``clip_fraction`` counts ratios beyond the clip.
+    """
+    log_ratio = distribution.log_prob(samples.action) - samples.log_prob
+    # Steps that no trial has hold no action that the policy chose: their exponent may overflow.
+    log_ratio = torch.where(samples.mask, log_ratio, 0.0)
+    ratio = log_ratio.exp()
+    error = (value - samples.target) / samples.scale[:, None]
+    columns = (
+        clipped_objective(ratio, samples.advantage, clip),
+        error**2,
+        distribution.entropy(),
+        ratio - 1.0 - log_ratio,
+        ((ratio - 1.0).abs() > clip).to(ratio),
+    )
+    return torch.stack([torch.where(samples.mask, column, 0.0).sum() for column in columns])
+
+
+def improve(
+    optimizer: MetaOptimizer,
+    judge: Judge,
+    samples: Samples,
+    config: PpoConfig,
+    streams: Streams,
+    processes: Processes,
+) -> Metrics:
+    """Take ``epochs`` times ``minibatches`` steps of Adam on the clipped objective.
+
+    Each pass shuffles the trials of all processes in the same way and cuts them into minibatches,
+    of which every process works on what it holds; gradients are summed over processes and divided
+    by the steps of the minibatch. So a minibatch means the same for any number of processes.
+
+    Returns:
+        Means over the steps of all passes.
+    """
+    place, longest = processes.place(len(samples.mask)), config.max_gradient_norm
+    sums, norms = [], []
+    for epoch in range(config.epochs):
+        uniform = streams.at(epoch).uniform("order", 1, (place.num_tasks,))[0]
+        order = torch.argsort(uniform, stable=True)
+        for chosen in torch.tensor_split(order, min(config.minibatches, len(order))):
+            mine = chosen - place.first
+            rows = mine[(mine >= 0) & (mine < len(samples.mask))]
+            gradient, summed = _gradient(optimizer.params, judge, rows, samples, config)
+            total = processes.total(torch.cat((gradient, summed)))
+            summed = total[len(gradient) :]
+            gradient = total[: len(gradient)] / summed[-1].clamp(min=1)
+            norm = gradient.norm()
+            flat = (gradient * (longest / norm.clamp(min=longest))).to(samples.log_prob)
+            optimizer.step(trees.unflatten(flat, optimizer.params))
+            sums.append(summed)
+            norms.append(norm)
+    *means, count = torch.stack(sums).sum(0).tolist()
+    metrics = {f"train/{name}": x / max(count, 1.0) for name, x in zip(TERMS, means, strict=True)}
+    return metrics | {"train/gradient_norm": float(torch.stack(norms).mean())}
+
+
+def _gradient(
+    params: Params, judge: Judge, rows: Tensor, samples: Samples, config: PpoConfig
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient [P] of the loss summed over some trials, the terms, and their steps.
+
+    The results are float64, in which processes add them up.
+    """
+    weights = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
+    if len(rows) == 0:
+        flat = trees.flatten(params).double()
+        return torch.zeros_like(flat), flat.new_zeros(len(TERMS) + 1)
+    chosen = samples.take(rows)
+    with torch.enable_grad():
+        summed = terms(*judge(weights, rows), chosen, config.clip)
+        objective, value_error, entropy, *_ = summed
+        loss = config.value_coefficient * value_error - objective
+        loss = loss - config.entropy_coefficient * entropy
+        leaves = torch.autograd.grad(loss, list(weights.values()))
+    gradient = trees.flatten(dict(zip(weights, leaves, strict=True))).double()
+    return gradient, torch.cat((summed.detach(), chosen.mask.sum()[None])).double()

@@ -1,0 +1,105 @@
+"""Networks with memory, as functions of their weights, which all tasks share."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl import networks
+from metarl.distributions import Distribution
+from metarl.policies import Policy
+from metarl.seeding import Streams
+from metarl.types import Params
+
+_GATES = 3  # reset, update and candidate, in this order
+
+
+def init_gru(num_inputs: int, num_units: int, streams: Streams) -> Params:
+    """Draw the weights of a layer of gated recurrent units (Cho et al. 2014).
+
+    Each gate's weights are Glorot uniform on the inputs and orthogonal on the memory (Saxe et al.
+    2014), as in Duan et al. 2016; biases are 0.
+    """
+    limit = (6.0 / (num_inputs + num_units)) ** 0.5
+    uniform = streams.uniform("inputs", 1, (_GATES * num_units, num_inputs))[0]
+    normal = streams.normal("memory", _GATES, (num_units, num_units)).double()
+    # Without the signs of the diagonal, a factor Q would not be uniform over rotations.
+    q, r = torch.linalg.qr(normal)
+    rotations = q * torch.sgn(torch.diagonal(r, dim1=-2, dim2=-1))[:, None, :]
+    zeros = torch.zeros(_GATES * num_units, device=uniform.device)
+    return {
+        "input_weight": (2.0 * uniform - 1.0) * limit,
+        "memory_weight": rotations.reshape(-1, num_units).to(uniform),
+        "input_bias": zeros,
+        "memory_bias": zeros.clone(),
+    }
+
+
+def _weights(params: Params) -> list[Tensor]:
+    names = ("input_weight", "memory_weight", "input_bias", "memory_bias")
+    return [params[name] for name in names]
+
+
+def gru_step(params: Params, x: Tensor, memory: Tensor) -> Tensor:
+    """Return the memory [..., H] after the input x [..., I]."""
+    flat = torch.gru_cell(x.flatten(0, -2), memory.flatten(0, -2), *_weights(params))
+    return flat.view(memory.shape)
+
+
+def gru(params: Params, x: Tensor) -> Tensor:
+    """Return the memories [N, L, H] after each of the inputs x [N, L, I], starting from 0."""
+    start = x.new_zeros(1, len(x), params["memory_weight"].shape[1])
+    memories, _ = torch.gru(
+        x,
+        start,
+        _weights(params),
+        has_biases=True,
+        num_layers=1,
+        dropout=0.0,
+        train=True,
+        bidirectional=False,
+        batch_first=True,
+    )
+    return memories
+
+
+class RecurrentActorCritic(NamedTuple):
+    """A layer of GRUs whose memory a policy and a linear value function read."""
+
+    num_inputs: int
+    num_units: int
+    policy: Policy
+    """Sees the memory where others see an observation."""
+
+    def init(self, streams: Streams) -> Params:
+        """Draw fresh weights, named ``gru.``, ``policy.`` and ``value.``"""
+        parts = {
+            "gru": init_gru(self.num_inputs, self.num_units, streams.at("gru")),
+            "policy": self.policy.init(streams.at("policy")),
+            "value": networks.init_mlp((self.num_units, 1), streams.at("value")),
+        }
+        return {
+            f"{part}.{name}": leaf
+            for part, params in parts.items()
+            for name, leaf in params.items()
+        }
+
+    def step(self, params: Params, x: Tensor, memory: Tensor) -> tuple[Tensor, Distribution]:
+        """Return memory [..., H] and distribution of actions after one more input x [..., I]."""
+        memory = gru_step(_part(params, "gru"), x, memory)
+        return memory, self.policy.distribution(_part(params, "policy"), memory)
+
+    def unroll(self, params: Params, x: Tensor) -> tuple[Distribution, Tensor]:
+        """Return distributions and values [N, L] along inputs x [N, L, I], memory starting at 0."""
+        memories = gru(_part(params, "gru"), x)
+        distribution = self.policy.distribution(_part(params, "policy"), memories)
+        return distribution, networks.mlp(_part(params, "value"), memories, 1, "tanh").squeeze(-1)
+
+
+def _part(params: Params, name: str) -> Params:
+    """Return the weights of one part, by the names that they have there."""
+    return {
+        leaf.removeprefix(f"{name}."): value
+        for leaf, value in params.items()
+        if leaf.startswith(f"{name}.")
+    }
