@@ -23,6 +23,7 @@ REQUEST = EvaluationRequest(adaptations=1, tasks=200)
     [
         ("maml-trpo/bandit", 200, 1.0),
         ("reptile/bandit", 200, 0.5),
+        ("rl2/bandit", 100, 1.0),
         ("maml-trpo/navigation", 20, 30.0),
         ("reptile/navigation", 60, 20.0),
     ],
