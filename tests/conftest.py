@@ -10,7 +10,10 @@ from torch import Tensor
 from metarl import agents, envs
 from metarl.adaptation import Lesson
 from metarl.agents import AgentConfig
+from metarl.agents.anil import AnilConfig
+from metarl.agents.cavia import CaviaConfig
 from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
+from metarl.agents.meta_sgd import MetaSgdConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
 from metarl.distributions import Distribution
@@ -34,6 +37,9 @@ SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "maml-trpo": MamlTrpoConfig(policy=_NET),
     "maml-ppo": MamlPpoConfig(policy=_NET),
     "maml-vpg": MamlVpgConfig(policy=_NET),
+    "meta-sgd": MetaSgdConfig(policy=_NET),
+    "anil": AnilConfig(policy=_NET),
+    "cavia": CaviaConfig(policy=_NET, num_context=3),
     "reptile": ReptileConfig(policy=_NET),
     "random": RandomConfig(),
 }

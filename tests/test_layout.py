@@ -28,7 +28,7 @@ CORE = (
         "processes",
         "bundle",
     ),
-    ("linearisation", "networks", "objectives", "baselines", "sampler", "optimizers"),
+    ("linearisation", "networks", "objectives", "baselines", "sampler", "optimizers", "context"),
     ("mlp_derivatives", "trust_region", "ascent"),
     ("policies",),
     ("adaptation",),
