@@ -1,6 +1,6 @@
 """CAVIA, fast context adaptation (Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson 2019).
 
-The paper's letters (section 3):
+The paper's letters (sections 3.1 and 3.2):
 
 * theta: the weights of the network, shared by all tasks and never adapted.
 * phi: the context parameters, a vector that the network reads beside the observation, and that
@@ -8,11 +8,11 @@ The paper's letters (section 3):
 * alpha: step size of the inner loop (``inner_lr``). beta: that of the outer loop, which gives way
   to the trust region.
 
-Inner loop (equation 3), for each task from its own round:
+Inner loop, for each task from its own round:
 
     phi_i = phi_0 - alpha grad_phi L_{T_i}(phi_0, theta)
 
-repeated for any number of rounds. Outer loop (equation 4): theta moves so as to lower
+repeated for any number of rounds. Outer loop: theta moves so as to lower
 
     sum_i L_{T_i}(phi_i, theta)
 

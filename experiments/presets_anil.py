@@ -11,8 +11,8 @@ from metarl.experiments.presets_maml import MAML_NET, PROMP_NET
 def anil_navigation() -> Experiment:
     """ANIL on 2-D navigation (Raghu et al. 2020, section 4), in MAML's setting.
 
-    The paper keeps what MAML has: net 100-100 ReLU, meta-batch 20, 20 rollouts, inner step 0.1 and
-    at test 0.05 after the first. 100 iterations as for MAML here.
+    The paper follows MAML's experiments. From them: net 100-100 ReLU, meta-batch 20, 20 rollouts,
+    inner step 0.1 and at test 0.05 after the first; and the 100 iterations that MAML has here.
     """
     return Experiment(
         preset="anil/navigation",

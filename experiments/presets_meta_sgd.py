@@ -12,8 +12,8 @@ def meta_sgd_navigation() -> Experiment:
     """Meta-SGD on 2-D navigation (Li et al. 2017, section 4.3), in MAML's setting.
 
     The paper repeats MAML's task, net (100-100 ReLU), meta-batch (20) and rollouts (20) with 100
-    iterations of TRPO. It draws alpha anew for its supervised tasks, from [0.005, 0.1]; all entries
-    start here from MAML's 0.1, so that both learn from the same start.
+    iterations of TRPO. Where alpha starts we chose: all entries from MAML's 0.1, so that both learn
+    from the same start (for supervised tasks the paper draws from [0.005, 0.1]).
     """
     return Experiment(
         preset="meta-sgd/navigation",
