@@ -25,11 +25,12 @@ _BIAS = "layer0.bias"
 
 
 def absorbed(params: Params) -> Params:
-    """Return the perceptron that sees the observation alone: its first bias has taken phi in."""
+    """Return the weights of the same policy without a context: the first bias takes phi in."""
     if CONTEXT not in params:
         return params
     shift = _times(params[CONTEXT], params[CONTEXT_WEIGHT])
-    return params | {_BIAS: params[_BIAS] + shift}
+    rest = {name: leaf for name, leaf in params.items() if name not in (CONTEXT, CONTEXT_WEIGHT)}
+    return rest | {_BIAS: params[_BIAS] + shift}
 
 
 def absorbed_tangent(params: Params, direction: Params) -> Params:

@@ -43,13 +43,16 @@ def test_the_context_is_read_beside_the_observation(discrete: bool) -> None:
     assert theta[CONTEXT_WEIGHT].shape == (3, 5)
     stacked = {name: leaf.expand(2, *leaf.shape) for name, leaf in theta.items()}
     stacked = far_from_symmetric(stacked | {CONTEXT: torch.zeros(2, 3)})
+    assert context.absorbed(stacked).keys() == theta.keys() - {CONTEXT_WEIGHT}
     obs = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0)).double()
     beside = torch.cat((obs, stacked[CONTEXT][:, None].expand(2, 6, 3)), -1)
     plain = build_policy(spec(discrete)._replace(observation_size=6), NET)
     expected = stacked_distribution(plain, wider(stacked), beside)
+    alone = build_policy(spec(discrete), NET)
     for result in (
         stacked_distribution(policy, stacked, obs),
         distribution_at(policy, stacked, obs),
+        stacked_distribution(alone, context.absorbed(stacked), obs),
     ):
         for leaf, wanted in zip(result, expected, strict=True):
             torch.testing.assert_close(leaf, wanted, rtol=1e-12, atol=1e-12)
