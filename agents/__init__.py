@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from metarl.agents.anil import Anil, AnilConfig
+from metarl.agents.cavia import Cavia, CaviaConfig
 from metarl.agents.maml import (
     MamlPpo,
     MamlPpoConfig,
@@ -11,6 +13,7 @@ from metarl.agents.maml import (
     MamlVpg,
     MamlVpgConfig,
 )
+from metarl.agents.meta_sgd import MetaSgd, MetaSgdConfig
 from metarl.agents.references import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.agents.rl2 import Rl2, Rl2Config
@@ -21,7 +24,15 @@ from metarl.seeding import Streams
 from metarl.types import EnvSpec
 
 AgentConfig: TypeAlias = (
-    MamlTrpoConfig | MamlPpoConfig | MamlVpgConfig | ReptileConfig | Rl2Config | RandomConfig
+    MamlTrpoConfig
+    | MamlPpoConfig
+    | MamlVpgConfig
+    | MetaSgdConfig
+    | AnilConfig
+    | CaviaConfig
+    | ReptileConfig
+    | Rl2Config
+    | RandomConfig
 )
 
 
@@ -40,6 +51,15 @@ AGENTS: Mapping[str, Entry] = {
     ),
     "maml-ppo": Entry("MAML with PPO's outer steps", MamlPpoConfig, MamlPpo),
     "maml-vpg": Entry("MAML with one policy-gradient step outside", MamlVpgConfig, MamlVpg),
+    "meta-sgd": Entry(
+        "Meta-SGD: MAML whose inner step sizes are learned (Li et al. 2017)",
+        MetaSgdConfig,
+        MetaSgd,
+    ),
+    "anil": Entry("ANIL: MAML whose last layer alone adapts (Raghu et al. 2020)", AnilConfig, Anil),
+    "cavia": Entry(
+        "CAVIA: context parameters alone adapt (Zintgraf et al. 2019)", CaviaConfig, Cavia
+    ),
     "reptile": Entry(
         "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile
     ),

@@ -39,15 +39,15 @@ from dataclasses import dataclass, field
 from metarl.adaptation import AdvantageConfig, InnerConfig, InnerLoop, fault_in_reuse
 from metarl.ascent import ascend
 from metarl.checks import COUNT, FRACTION, POSITIVE, check_fields, fault_in_choice
-from metarl.gradient_agent import GradientAgent
+from metarl.gradient_agent import GradientAgent, TrustRegionAgent
 from metarl.linearisation import Term
 from metarl.objectives import InnerObjective
 from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName, Theta
-from metarl.outer_objectives import clipped_surrogate, log_likelihood_surrogate, ratio_surrogate
+from metarl.outer_objectives import clipped_surrogate, log_likelihood_surrogate
 from metarl.policies import PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
 from metarl.seeding import Streams
-from metarl.trust_region import TrustRegionConfig, trust_region_update
+from metarl.trust_region import TrustRegionConfig
 from metarl.types import EnvSpec, Metrics, Trajectories
 
 
@@ -69,27 +69,16 @@ class MamlTrpoConfig(MamlConfig):
     trust_region: TrustRegionConfig = field(default_factory=TrustRegionConfig)
 
 
-class MamlTrpo(GradientAgent):
+class MamlTrpo(TrustRegionAgent):
     """Owns theta, the weights from which every task adapts."""
 
     def __init__(
         self, spec: EnvSpec, config: MamlTrpoConfig, streams: Streams, processes: Processes = ALONE
     ) -> None:
         policy = build_policy(spec, config.policy)
-        outer = Theta(policy.init(streams))
-        super().__init__(InnerLoop(policy, config), outer, config, processes)
+        loop, outer = InnerLoop(policy, config), Theta(policy.init(streams))
+        super().__init__(loop, outer, config, config.trust_region, processes)
         self.config = config
-
-    def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
-        """Take one outer step on the last round, through the adaptation by the earlier ones."""
-        experience = self.experience(rounds)
-        surrogate = ratio_surrogate(experience.last, experience.weights)
-        return trust_region_update(
-            self.outer,
-            [Term(self.policies(experience), surrogate)],
-            self.config.trust_region,
-            self.processes.total,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

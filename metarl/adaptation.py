@@ -146,11 +146,14 @@ class InnerLoop(NamedTuple):
     frozen: frozenset[str] = frozenset()
     """Names of weights that adaptation leaves alone."""
     fresh: Mapping[str, Tensor] = MappingProxyType({})
-    """Weights that every task begins with, and that are no part of theta."""
+    """Weights that every task begins with, and that are no part of theta; theta decides where
+    they live, and their dtype."""
 
     def begin(self, theta: Params, num_tasks: int) -> Adapted:
         """Return what is known of K tasks that were never met."""
-        return begin_stacked(theta | dict(self.fresh), num_tasks)
+        like = next(iter(theta.values()))
+        fresh = {name: leaf.to(like) for name, leaf in self.fresh.items()}
+        return begin_stacked(theta | fresh, num_tasks)
 
     def step_sizes(self, adapted: Adapted) -> Params:
         """Return, for each weight that moves, the sizes of each task's next step.

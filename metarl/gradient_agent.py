@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from metarl.adaptation import AdvantageConfig, InnerLoop, Lesson, Rounds, prepare, weights_of
+from metarl.context import absorbed
+from metarl.linearisation import Term
 from metarl.meta_gradient import AfterAdaptation, adapt
 from metarl.optimizers import Theta
+from metarl.outer_objectives import ratio_surrogate
 from metarl.policies import MlpPolicy, StackedActor
 from metarl.processes import Processes
-from metarl.types import Acted, Adapted, Params, Trajectories
+from metarl.trust_region import TrustRegionConfig, trust_region_update
+from metarl.types import Acted, Adapted, Metrics, Params, Trajectories
 
 
 class GradientAgent:
@@ -38,9 +42,10 @@ class GradientAgent:
         return self._actor.act(weights_of(adapted), obs, noise)._replace(adapted=adapted)
 
     def acting_policy(self, adapted: Adapted) -> tuple[MlpPolicy, Params]:
-        """Return the policy, and its weights in each task."""
-        assert isinstance(self.loop.policy, MlpPolicy)
-        return self.loop.policy, weights_of(adapted)
+        """Return the policy, without a context of its own, and its weights in each task."""
+        policy = self.loop.policy
+        assert isinstance(policy, MlpPolicy)
+        return policy._replace(num_context=0), absorbed(weights_of(adapted))
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Take one inner step in each task."""
@@ -77,3 +82,37 @@ class GradientAgent:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over theta, and what the outer optimiser remembers."""
         self.outer.load_state_dict(state, type(self).__name__)
+
+
+class TrustRegionAgent(GradientAgent):
+    """Learns theta by one TRPO step on the last round, whatever its inner loop moves.
+
+    Args:
+        loop: what adapts, and how.
+        outer: owns theta.
+        advantages: how rewards become advantages.
+        trust_region: sizes of the step.
+        processes: those that share the tasks of each meta-update.
+    """
+
+    def __init__(
+        self,
+        loop: InnerLoop,
+        outer: Theta,
+        advantages: AdvantageConfig,
+        trust_region: TrustRegionConfig,
+        processes: Processes,
+    ) -> None:
+        super().__init__(loop, outer, advantages, processes)
+        self._trust_region = trust_region
+
+    def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
+        """Take one outer step on the last round, through the adaptation by the earlier ones."""
+        experience = self.experience(rounds)
+        surrogate = ratio_surrogate(experience.last, experience.weights)
+        return trust_region_update(
+            self.outer,
+            [Term(self.policies(experience), surrogate)],
+            self._trust_region,
+            self.processes.total,
+        )

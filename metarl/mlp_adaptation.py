@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarl import mlp_derivatives, trees
+from metarl import context, mlp_derivatives, trees
 from metarl.adaptation import (
     NUM_ADAPTATIONS,
     STEP_SIZE,
@@ -99,7 +99,7 @@ def _adapt(
     inner = _inner(distribution, lesson, objective, twice=twice)
     output, head = _pull(policy, params, inner.gradient())
     back = mlp_derivatives.backward(params, values, output, activation, twice=twice)
-    gradient = back.gradient | head
+    gradient = context.gradient(params, back.gradient) | head
     moved = adapted | _minus({name: params[name] for name in sizes}, gradient, sizes)
     moved[NUM_ADAPTATIONS] = adapted[NUM_ADAPTATIONS] + 1
     factor = step_factors(adapted, loop.config)
@@ -155,13 +155,14 @@ def _hessian_product(policy: MlpPolicy, adaptation: Adaptation, direction: Param
     """Multiply directions [K, ...] in the weights by H."""
     params, *_, values, back, inner = adaptation
     activation = policy.config.activation
-    moved = mlp_derivatives.tangents(params, values, direction, activation)
+    of_layers = context.absorbed_tangent(params, direction)
+    moved = mlp_derivatives.tangents(params, values, of_layers, activation)
     tangent = _push(policy, params, direction, moved[-1], inner.first.shape)
     output, head = _pull(policy, params, inner.hessian_product(tangent))
     product = mlp_derivatives.backward_tangent(
-        params, (values, back, moved), direction, output, activation
+        params, (values, back, moved), of_layers, output, activation
     )
-    return product | head
+    return context.gradient_tangent(params, direction, back.gradient, product) | head
 
 
 def _inner(
@@ -196,16 +197,19 @@ def linearise(loop: InnerLoop, policy: MlpPolicy, theta: Params, rounds: Rounds)
     def pull(cotangent: Distribution) -> Tensor:
         output, head = _pull(policy, adapted, cotangent)
         direction = {name: torch.zeros_like(adapted[name]) for name in theta}
-        direction |= mlp_derivatives.backward(adapted, values, output, activation).gradient | head
+        of_layers = mlp_derivatives.backward(adapted, values, output, activation).gradient
+        direction |= context.gradient(adapted, of_layers) | head
         for step in reversed(chain):
             direction = _pull_through(policy, step, direction, first_order=first_order)
         return trees.flatten(trees.sum_over_tasks({name: direction[name] for name in theta}))
 
     def fisher(v: Tensor) -> Tensor:
-        direction = trees.stack(trees.unflatten(v, theta), len(last.obs))
+        direction = {name: torch.zeros_like(adapted[name]) for name in loop.fresh}
+        direction |= trees.stack(trees.unflatten(v, theta), len(last.obs))
         for step in chain:
             direction = _push_through(policy, step, direction, first_order=first_order)
-        moved = mlp_derivatives.tangents(adapted, values, direction, activation)[-1]
+        of_layers = context.absorbed_tangent(adapted, direction)
+        moved = mlp_derivatives.tangents(adapted, values, of_layers, activation)[-1]
         tangent = _push(policy, adapted, direction, moved, weights.shape)
         return pull(_scaled(distribution.fisher_product(tangent), weights))  # type: ignore[arg-type]
 
@@ -215,7 +219,8 @@ def linearise(loop: InnerLoop, policy: MlpPolicy, theta: Params, rounds: Rounds)
 def _forward(policy: MlpPolicy, params: Params, obs: Tensor) -> tuple[list[Tensor], Distribution]:
     """Return the values at obs [K, E, T, O], [K, E * T, ...], and the distributions [K, E, T]."""
     num_layers, activation = len(policy.layer_sizes) - 1, policy.config.activation
-    passed = mlp_derivatives.forward(params, obs.flatten(1, 2), num_layers, activation)
+    weights = context.absorbed(params)
+    passed = mlp_derivatives.forward(weights, obs.flatten(1, 2), num_layers, activation)
     return passed.values, stacked_head(policy, params, passed.output.view(*obs.shape[:3], -1))
 
 

@@ -23,9 +23,15 @@ def init_mlp(sizes: Sequence[int], streams: Streams) -> Params:
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         limit = (6.0 / (fan_in + fan_out)) ** 0.5
         uniform = streams.uniform(f"layer{layer}", 1, (fan_in, fan_out))[0]
-        params[f"layer{layer}.weight"] = (2.0 * uniform - 1.0) * limit
-        params[f"layer{layer}.bias"] = torch.zeros(fan_out, device=uniform.device)
+        weight, bias = layer_names(layer)
+        params[weight] = (2.0 * uniform - 1.0) * limit
+        params[bias] = torch.zeros(fan_out, device=uniform.device)
     return params
+
+
+def layer_names(layer: int) -> tuple[str, str]:
+    """Return the names of the weight and the bias of a layer, counted from 0."""
+    return f"layer{layer}.weight", f"layer{layer}.bias"
 
 
 def is_layer(name: str) -> bool:
@@ -35,7 +41,8 @@ def is_layer(name: str) -> bool:
 
 def mlp_layer(params: Params, layer: int) -> tuple[Tensor, Tensor]:
     """Return weight [..., in, out] and bias [..., out] of a layer, counted from 0."""
-    return params[f"layer{layer}.weight"], params[f"layer{layer}.bias"]
+    weight, bias = layer_names(layer)
+    return params[weight], params[bias]
 
 
 def mlp(params: Params, x: Tensor, num_layers: int, activation: Activation) -> Tensor:

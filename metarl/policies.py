@@ -11,6 +11,7 @@ from torch.func import vmap
 
 from metarl import mlp_derivatives, networks
 from metarl.checks import POSITIVE, check_fields, fault_in_choice
+from metarl.context import CONTEXT_WEIGHT, absorbed
 from metarl.cuda_graphs import Replayed
 from metarl.distributions import Categorical, DiagGaussian, Distribution
 from metarl.protocols import Algorithm
@@ -67,17 +68,18 @@ class GaussianPolicy(NamedTuple):
 
     layer_sizes: tuple[int, ...]
     config: PolicyConfig
+    num_context: int = 0
+    """C: length of the context that the network reads beside the observation."""
 
     def init(self, streams: Streams) -> Params:
         """Draw fresh weights: the network's, and ``log_std`` [A]."""
-        params = networks.init_mlp(self.layer_sizes, streams)
+        params = _init_network(self, streams)
         log_std = torch.full((self.layer_sizes[-1],), math.log(self.config.init_std))
         return params | {"log_std": log_std.to(streams.device)}
 
     def distribution(self, params: Params, obs: Tensor) -> DiagGaussian:
         """Return the Gaussian at obs [..., O], with mean and log_std [..., A]."""
-        num_layers = len(self.layer_sizes) - 1
-        return self.head(params, networks.mlp(params, obs, num_layers, self.config.activation))
+        return self.head(params, _network(self, params, obs))
 
     def head(self, params: Params, output: Tensor) -> DiagGaussian:
         """Return the Gaussian where the network's output is [..., A]; log_std broadcasts to it."""
@@ -104,15 +106,16 @@ class CategoricalPolicy(NamedTuple):
 
     layer_sizes: tuple[int, ...]
     config: PolicyConfig
+    num_context: int = 0
+    """C: length of the context that the network reads beside the observation."""
 
     def init(self, streams: Streams) -> Params:
         """Draw fresh weights."""
-        return networks.init_mlp(self.layer_sizes, streams)
+        return _init_network(self, streams)
 
     def distribution(self, params: Params, obs: Tensor) -> Categorical:
         """Return the categorical distribution at obs [..., O], with logits [..., A]."""
-        num_layers = len(self.layer_sizes) - 1
-        return self.head(params, networks.mlp(params, obs, num_layers, self.config.activation))
+        return self.head(params, _network(self, params, obs))
 
     def head(self, params: Params, output: Tensor) -> Categorical:
         """Return the categorical distribution where the network's output is [..., A]."""
@@ -130,15 +133,32 @@ class CategoricalPolicy(NamedTuple):
 MlpPolicy: TypeAlias = GaussianPolicy | CategoricalPolicy
 """Policies that see observations through a multilayer perceptron alone: a network and a ``head``.
 
-Their derivatives have a closed form (``metarl.mlp_adaptation``); other policies are differentiated
-automatically.
+The network may read a context too (``metarl.context``), whose weights ``init`` draws, but not the
+context itself. Their derivatives have a closed form (``metarl.mlp_adaptation``); other policies are
+differentiated automatically.
 """
 
 
-def build_policy(spec: EnvSpec, config: PolicyConfig) -> MlpPolicy:
+def _init_network(policy: MlpPolicy, streams: Streams) -> Params:
+    """Draw a network, as one layer wider in what it reads where there is a context."""
+    first, *others = policy.layer_sizes
+    params = networks.init_mlp((first + policy.num_context, *others), streams)
+    if policy.num_context:
+        weight = params["layer0.weight"]
+        params |= {"layer0.weight": weight[:first], CONTEXT_WEIGHT: weight[first:]}
+    return params
+
+
+def _network(policy: MlpPolicy, params: Params, obs: Tensor) -> Tensor:
+    num_layers = len(policy.layer_sizes) - 1
+    return networks.mlp(absorbed(params), obs, num_layers, policy.config.activation)
+
+
+def build_policy(spec: EnvSpec, config: PolicyConfig, num_context: int = 0) -> MlpPolicy:
     """Return the policy that fits an environment's observations and actions."""
     sizes = (spec.observation_size, *config.hidden_sizes, spec.action_size)
-    return CategoricalPolicy(sizes, config) if spec.discrete else GaussianPolicy(sizes, config)
+    kind = CategoricalPolicy if spec.discrete else GaussianPolicy
+    return kind(sizes, config, num_context)
 
 
 @runtime_checkable
@@ -181,7 +201,8 @@ def distribution_at(policy: Policy, stacked: Params, obs: Tensor) -> Distributio
         if not isinstance(policy, MlpPolicy):
             return stacked_distribution(policy, stacked, obs)
         flat, num_layers = obs.flatten(1, -2), len(policy.layer_sizes) - 1
-        output = mlp_derivatives.forward(stacked, flat, num_layers, policy.config.activation).output
+        weights, activation = absorbed(stacked), policy.config.activation
+        output = mlp_derivatives.forward(weights, flat, num_layers, activation).output
         return stacked_head(policy, stacked, output.view(*obs.shape[:-1], output.shape[-1]))
 
 

@@ -10,7 +10,10 @@ from torch import Tensor
 from metarl import agents, envs
 from metarl.adaptation import Lesson
 from metarl.agents import AgentConfig
+from metarl.agents.anil import AnilConfig
+from metarl.agents.cavia import CaviaConfig
 from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
+from metarl.agents.meta_sgd import MetaSgdConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
 from metarl.agents.rl2 import Rl2Config
@@ -35,6 +38,9 @@ SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "maml-trpo": MamlTrpoConfig(policy=_NET),
     "maml-ppo": MamlPpoConfig(policy=_NET),
     "maml-vpg": MamlVpgConfig(policy=_NET),
+    "meta-sgd": MetaSgdConfig(policy=_NET),
+    "anil": AnilConfig(policy=_NET),
+    "cavia": CaviaConfig(policy=_NET, num_context=3),
     "reptile": ReptileConfig(policy=_NET),
     "rl2": Rl2Config(memory_size=6, epochs=2, minibatches=3, learning_rate=1e-4),
     "random": RandomConfig(),

@@ -40,6 +40,8 @@ CASES = {
     "maml-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["maml-trpo"]),
     "maml-fraction": ("metarl/PointNavigation-v0", _FRACTION),
     "maml-cheetah": ("metarl/HalfCheetahDir-v0", SMALL_AGENTS["maml-trpo"]),
+    "meta-sgd-bandit": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["meta-sgd"]),
+    "cavia-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["cavia"]),
     "reptile-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["reptile"]),
     "rl2-bandit": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["rl2"]),
     "rl2-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["rl2"]),

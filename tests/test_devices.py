@@ -57,10 +57,11 @@ def test_a_round_and_an_adaptation_stay_on_their_device(env_name: str, agent_nam
         assert leaf.device.type == "meta", name
 
 
+@pytest.mark.parametrize("agent_name", ["maml-trpo", "meta-sgd", "anil", "cavia"])
 @pytest.mark.parametrize("env_name", TENSOR_ENVS)
-def test_the_products_of_a_meta_update_stay_on_their_device(env_name: str) -> None:
+def test_the_products_of_a_meta_update_stay_on_their_device(env_name: str, agent_name: str) -> None:
     distribution, env = envs.build(env_name, SMALL_ENVS[env_name], device="meta")
-    agent: Any = agents.build("maml-trpo", env.spec, seed=1, device="meta")
+    agent: Any = agents.build(agent_name, env.spec, seed=1, device="meta")
     streams = Streams(0, device="meta")
     batch = on_meta(env_name, agent, distribution.sample(TASKS, streams), streams)
     lesson: Lesson = prepare(batch, AdvantageConfig())

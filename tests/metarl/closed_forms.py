@@ -15,9 +15,9 @@ from metarl.adaptation import (
     Lesson,
     Rounds,
     adapt_stacked,
-    begin_stacked,
     weights_of,
 )
+from metarl.context import CONTEXT
 from metarl.distributions import Distribution
 from metarl.linearisation import Linearisation
 from metarl.policies import MlpPolicy, PolicyConfig, build_policy, stacked_distribution
@@ -42,6 +42,7 @@ class Case:
     dtype: torch.dtype = torch.float64
     learned: Literal["none", "layers", "weights"] = "none"
     frozen: frozenset[str] = frozenset()
+    num_context: int = 0
 
     @property
     def spec(self) -> EnvSpec:
@@ -49,13 +50,12 @@ class Case:
 
     @property
     def policy(self) -> MlpPolicy:
-        policy = build_policy(self.spec, self.policy_config)
-        assert isinstance(policy, MlpPolicy)
-        return policy
+        return build_policy(self.spec, self.policy_config, self.num_context)
 
     @property
     def loop(self) -> InnerLoop:
-        return InnerLoop(self.policy, self.config, self.frozen)
+        fresh = {CONTEXT: torch.zeros(self.num_context)} if self.num_context else {}
+        return InnerLoop(self.policy, self.config, self.frozen, fresh)
 
     @property
     def params(self) -> Params:
@@ -73,7 +73,7 @@ class Case:
     @property
     def adapted(self) -> Adapted:
         """Weights of each task's own."""
-        start = begin_stacked(self.params, self.shape[0])
+        start = self.loop.begin(self.params, self.shape[0])
         count = {NUM_ADAPTATIONS: start.pop(NUM_ADAPTATIONS)}
         moved = far_from_symmetric(start, seed=1)
         return {name: leaf.to(self.dtype) for name, leaf in moved.items()} | count
@@ -100,7 +100,7 @@ class Case:
         *lessons, last = self.lessons
 
         def after(theta: Tensor) -> Distribution:
-            adapted = begin_stacked(trees.unflatten(theta, self.params), len(last.obs))
+            adapted = self.loop.begin(trees.unflatten(theta, self.params), len(last.obs))
             for lesson in lessons:
                 adapted = adapt_stacked(self.loop, adapted, lesson)
             return stacked_distribution(self.policy, weights_of(adapted), last.obs)

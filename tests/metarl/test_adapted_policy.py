@@ -12,11 +12,11 @@ from metarl.adapted_policy import AdaptedPolicy
 from metarl.checks import InputError
 from metarl.experiments.adapt import AdaptConfig, adapt_to
 from metarl.policies import ActsByPolicy
-from metarl.protocols import Algorithm
+from metarl.protocols import Algorithm, HasMemory
 from metarl.sampler import adaptation_rounds, collect, collect_in_turn
 from metarl.seeding import Streams
 from metarl.types import Adapted, Params, Trajectories
-from tests.conftest import World, build_world
+from tests.conftest import SMALL_AGENTS, World, build_world
 
 NAVIGATION = "metarl/PointNavigation-v0"
 BANDIT = "metarl/BernoulliBandit-v0"
@@ -33,9 +33,25 @@ def assert_same(left: Params, right: Params) -> None:
         assert torch.equal(leaf, right[name]), name
 
 
+WITH_MEMORY = ("rl2",)
+
+
 def adapted_policy(world: World, adaptations: int) -> AdaptedPolicy:
     config = AdaptConfig(episodes=4, adaptations=adaptations, seed=7)
     return adapt_to(world.new_agent(), world.env, world.distribution.held_out(1), config)
+
+
+@pytest.fixture(params=[name for name in SMALL_AGENTS if name not in WITH_MEMORY])
+def agent_name(request: pytest.FixtureRequest) -> str:
+    """Agents with memory have no policy of the observation alone to keep."""
+    return str(request.param)
+
+
+def test_agents_with_memory_name_no_policy() -> None:
+    for name in WITH_MEMORY:
+        agent = build_world(name, "metarl/BernoulliBandit-v0").new_agent()
+        assert isinstance(agent, HasMemory)
+        assert not isinstance(agent, ActsByPolicy)
 
 
 def test_it_adapts_as_meta_testing_does(world: World) -> None:
