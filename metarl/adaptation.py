@@ -98,7 +98,7 @@ class InnerConfig:
     later_lr_scale: float = 1.0
     """Factor on that step size for every adaptation after the first."""
     inner_objective: InnerObjective = "log_likelihood"
-    """What an adaptation raises: as published for MAML, or the low-variance curvature ratio."""
+    """What an adaptation raises: as published for MAML, low-variance curvature ratio, or DiCE."""
     first_order: bool = False
     """Treat the gradient of an adaptation as a constant in the meta-gradient."""
 

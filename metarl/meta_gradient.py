@@ -6,22 +6,31 @@ order. What a block remembers for products with its Jacobian is kept as long as 
 into ``Blocks.kept_bytes``; blocks beyond that are linearised anew for every product.
 
 Policies that are perceptrons take the closed form of ``metarl.mlp_adaptation``, all others that of
-automatic differentiation.
+automatic differentiation; so do products with the Jacobian where the inner objective is not
+separable.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
 
 from metarl import linearisation, mlp_adaptation, trees
-from metarl.adaptation import InnerLoop, Lesson, Rounds, adapt_stacked, weights_of
+from metarl.adaptation import (
+    InnerConfig,
+    InnerLoop,
+    Lesson,
+    Rounds,
+    adapt_stacked,
+    weights_of,
+)
 from metarl.checks import Allowed, check_fields
 from metarl.distributions import Distribution
 from metarl.linearisation import Linearisation
+from metarl.objectives import SEPARABLE
 from metarl.parallel import one_torch_thread
 from metarl.policies import MlpPolicy, Policy, distribution_at, stacked_distribution
 from metarl.processes import ALONE, Processes
@@ -166,15 +175,16 @@ class AfterAdaptation:
 
     def _linearise_block(self, theta: Tensor, rows: slice) -> Linearisation:
         loop, rounds = self._loop, self._rounds.take(rows)
-        if isinstance(loop.policy, MlpPolicy):
+        policy = loop.policy
+        if _has_closed_form(policy, loop.config):
             params = trees.unflatten(theta, self._like)
-            return mlp_adaptation.linearise(loop, loop.policy, params, rounds)
+            return mlp_adaptation.linearise(loop, policy, params, rounds)
 
         def after(theta: Tensor) -> Distribution:
             adapted = loop.begin(trees.unflatten(theta, self._like), len(rounds.weights))
             for lesson in rounds.lessons:
                 adapted = adapt_stacked(loop, adapted, lesson)
-            return stacked_distribution(loop.policy, weights_of(adapted), rounds.last.obs)
+            return stacked_distribution(policy, weights_of(adapted), rounds.last.obs)
 
         return linearisation.linearise(after, theta, rounds.weights)
 
@@ -187,7 +197,8 @@ class AfterAdaptation:
         units = _units(self._loop.policy, last)
         per_sample = sum(units) * (3 * len(lessons) + 1)
         per_sample += 4 * (1 + units[-1]) * (len(lessons) + 1)
-        return samples * per_sample * (1 if isinstance(self._loop.policy, MlpPolicy) else 16)
+        closed = _has_closed_form(self._loop.policy, self._loop.config)
+        return samples * per_sample * (1 if closed else 16)
 
     def _map(self, work: Callable[[slice], _ResultT], cuts: list[slice]) -> list[_ResultT]:
         return _map(work, cuts, self._loop.policy, self._rounds.last)
@@ -198,6 +209,10 @@ def _adapt_block(loop: InnerLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
         if isinstance(loop.policy, MlpPolicy):
             return mlp_adaptation.adapt_block(loop, loop.policy, adapted, lesson)
         return adapt_stacked(loop, adapted, lesson)
+
+
+def _has_closed_form(policy: Policy, config: InnerConfig) -> TypeGuard[MlpPolicy]:
+    return isinstance(policy, MlpPolicy) and config.inner_objective in SEPARABLE
 
 
 def _units(policy: Policy, lesson: Lesson) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from metarl.adaptation import (
 )
 from metarl.distributions import Distribution
 from metarl.linearisation import Linearisation
-from metarl.objectives import OBJECTIVES, Objective
+from metarl.objectives import OBJECTIVES, SEPARABLE, Objective
 from metarl.policies import MlpPolicy, stacked_head
 from metarl.types import Adapted, Params
 
@@ -37,9 +37,9 @@ from metarl.types import Adapted, Params
 class Inner(NamedTuple):
     """The inner loss of a block of tasks, as a function of the distributions of its actions.
 
-    J sums over steps what each contributes by its own log-probability, so that its second
-    derivative is diagonal: with s the score of a step, gradient g s and Hessian-vector product
-    g R{s} + h s (s . t).
+    A separable J sums over steps what each contributes by its own log-probability, so that its
+    second derivative is diagonal: with s the score of a step, gradient g s and Hessian-vector
+    product g R{s} + h s (s . t).
     """
 
     distribution: Distribution
@@ -185,6 +185,7 @@ def linearise(loop: InnerLoop, policy: MlpPolicy, theta: Params, rounds: Rounds)
         theta: for all tasks.
         rounds: what the tasks adapt to, and what the result meets.
     """
+    assert loop.config.inner_objective in SEPARABLE, loop.config.inner_objective
     (lessons, last, weights), activation = rounds, policy.config.activation
     adapted, chain, first_order = loop.begin(theta, len(last.obs)), [], loop.config.first_order
     for lesson in lessons:

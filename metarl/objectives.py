@@ -1,14 +1,37 @@
 """Policy-gradient objectives: one task in, scalar out; batched over tasks from outside.
 
-Both surrogates have the gradient of the expected return at the policy that acted. They differ in
-what a second derivative sees (Rothfuss et al. 2019, section 4): with pi the policy that is
-differentiated and pi_old the policy that acted,
+With pi the policy that is differentiated and pi_old the one that acted, every surrogate here has
+the gradient of the expected return at pi = pi_old. They differ in what a second derivative sees.
+For an episode, with s_t the gradient and H_t the Hessian of log pi(a_t|s_t) and A_t the advantage,
+the Hessian of the expected return is the expectation of the sum over t of
 
-* ``log_likelihood``: E[log pi(a|s) A], as published for MAML (Finn et al. 2017). Its Hessian keeps
-  E[A grad^2 log pi] and drops E[A grad log pi grad log pi^T].
-* ``ratio``: E[pi(a|s) / pi_old(a|s) A], the low-variance curvature estimator. Its Hessian at
-  pi = pi_old keeps both of those terms and drops the products of log-probability gradients of
-  *different* time steps.
+    (1) A_t H_t    (2) A_t s_t s_t^T    (3) A_t sum over j < t of (s_j s_t^T + s_t s_j^T)
+
+* ``log_likelihood`` keeps (1): MAML as published (Finn et al. 2017). What it keeps depends on the
+  baseline in A.
+* ``ratio`` keeps (1) and (2): the low-variance curvature estimator (Rothfuss et al. 2019, section
+  5). Its expectation does not depend on the baseline.
+* ``dice`` keeps all of them, and all terms of every higher derivative (Foerster et al. 2018).
+
+That is for advantages of undiscounted returns, less a baseline that knows the time and the state
+and was not fitted to the same episodes. With a discount, ``dice`` weighs (3) as if what is earned
+from t on were discounted from t, seen from j as well. A baseline or a scale fitted to the E
+episodes adds errors of order 1/E to all three.
+
+**Which meta-gradient.** theta' = theta + alpha g(theta; D) depends on theta also because theta drew
+the data D. Two ways to count that (Rothfuss et al. 2019, section 4), never both together:
+
+* II: theta' follows the expected gradient, whose Jacobian is the Hessian above. ``dice`` estimates
+  that Hessian without bias; the adapted return is no linear function of g, so that the
+  meta-gradient keeps an error of order 1/E.
+* I, E-MAML (Stadie et al. 2018): theta' is judged as the random thing it is. Then D is held fixed
+  in the derivative of theta', which is ``log_likelihood``, and ``sampling_credit`` is added to the
+  outer objective. That is exact for any number of episodes.
+
+**Control variates.** ``dice`` of advantages is DiCE of rewards with a baseline in every order
+(``dice_of_rewards`` + ``gradient_control_variate`` + ``curvature_control_variate``, up to a
+constant). The last of these is what Mao et al. 2019 and Liu et al. 2019 (TMAML) add. So ``dice``
+is how to choose that control variate: there is no switch of its own.
 """
 
 from collections.abc import Callable
@@ -19,14 +42,10 @@ from torch import Tensor
 
 from metarl.returns import masked_mean
 
-InnerObjective: TypeAlias = Literal["log_likelihood", "ratio"]
+InnerObjective: TypeAlias = Literal["log_likelihood", "ratio", "dice"]
 
 Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(log_prob, old_log_prob, advantage, mask), each [E, T], to a scalar that is to be raised.
-
-A sum over steps, each of which depends on its own log-probability: ``metarl.mlp_adaptation`` builds
-on that.
-"""
+"""(log_prob, old_log_prob, advantage, mask), each [E, T], to a scalar that is to be raised."""
 
 
 def log_likelihood(log_prob: Tensor, _old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
@@ -36,9 +55,110 @@ def log_likelihood(log_prob: Tensor, _old: Tensor, advantage: Tensor, mask: Tens
 
 def ratio(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
     """Mean of pi(a|s) / pi_old(a|s) A over the steps under the mask."""
+    return masked_mean(torch.exp(_log_ratio(log_prob, old_log_prob, mask)) * advantage, mask)
+
+
+def dice(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the steps under the mask of A_t (box_t - box_{t-1}).
+
+    box_t is the product of pi / pi_old over the steps 0 to t of the same episode (Farquhar et al.
+    2019, "Loaded DiCE", with lambda = 1). Over episodes of equal length its expectation
+    under pi_old is the gain in undiscounted return, J(pi) - J(pi_old), per step: for every pi, and
+    so in all derivatives. DiCE as published divides by a copy of pi that is not differentiated,
+    which is the same at pi = pi_old. Away from there, where a line search looks, its derivatives
+    would describe no function of the weights; the ratio to pi_old is one, at the price of a
+    variance that grows with the length of an episode.
+    """
+    before, own = _weights(log_prob, old_log_prob, mask)
+    return masked_mean(before * own * advantage, mask)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "log_likelihood": log_likelihood,
+    "ratio": ratio,
+    "dice": dice,
+}
+
+SEPARABLE = frozenset({"log_likelihood", "ratio"})
+"""Sums over steps of functions of that step's log-probability alone.
+
+Their Hessian in the log-probabilities is diagonal, as ``metarl.mlp_adaptation`` needs it.
+"""
+
+
+def dice_of_rewards(log_prob: Tensor, old_log_prob: Tensor, reward: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the steps under the mask of r_t box_t, without a baseline.
+
+    As Foerster et al. 2018 publish it. Its derivatives have the right expectation and a large
+    variance.
+    """
+    before, own = _weights(log_prob, old_log_prob, mask)
+    return masked_mean((before + before * own) * reward, mask)
+
+
+def gradient_control_variate(
+    log_prob: Tensor, old_log_prob: Tensor, value: Tensor, mask: Tensor
+) -> Tensor:
+    """Mean over steps of (1 - pi / pi_old) b: the baseline of the first derivative.
+
+    To be added to ``dice_of_rewards`` (Foerster et al. 2018). Takes no variance from
+    term (3) of a Hessian. Without bias for a value b [E, T] that does not know a_t.
+    """
+    _, own = _weights(log_prob, old_log_prob, mask)
+    return masked_mean(-own * value, mask)
+
+
+def curvature_control_variate(
+    log_prob: Tensor, old_log_prob: Tensor, value: Tensor, mask: Tensor
+) -> Tensor:
+    """Mean over steps of -(1 - box_{t-1}) (1 - pi / pi_old) b: the baseline of term (3).
+
+    To be added to the other two (Mao et al. 2019; the idea of TMAML, Liu et al. 2019). Value and
+    gradient are 0 at pi = pi_old, whatever b. The product box_{t-1} stops before the step: with
+    step t in it, a bias of 2 b s_t s_t^T would remain.
+    """
+    before, own = _weights(log_prob, old_log_prob, mask)
+    return masked_mean((1.0 - before) * own * value, mask)
+
+
+def sampling_credit(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor, credit: Tensor) -> Tensor:
+    """Credit the adapted return to the sampling of the episodes that were adapted to (E-MAML).
+
+    The sum over episodes of credit times log pi(episode) / pi_old(episode). To be added to one
+    task's outer objective for every round before the last, each with log-probabilities under the
+    policy that acted in it as a function of theta: those of a second round are differentiated
+    through the first adaptation. It is 0 in value and right in its first derivative, at
+    pi = pi_old. Every episode, with all of its steps, moved theta', so that the logarithms are
+    summed, over time and over episodes: a mean would give each step or episode its share only
+    (Stadie et al. 2018; Rothfuss et al. 2019, section 4).
+
+    The credit is the task's return after the last adaptation, in the unit of the outer objective (a
+    mean over steps of standardised advantages asks for the return per step over the same standard
+    deviation). A control variate may be subtracted from the credit of an episode if it does not
+    depend on that episode:
+
+    * a constant, or the mean of *other* tasks' returns: no bias. The mean over all K tasks,
+      the own included, makes the term smaller by the factor (K - 1) / K.
+    * of the same task, what was earned before adaptation by the *other* episodes of that round,
+      or after an adaptation without this episode: no bias.
+    * the return of the very episode before adaptation, or the mean of the round with this episode
+      in it: biased. The first takes away the gradient of the return before adaptation.
+
+    Args:
+        log_prob: [E, T] nats, differentiable.
+        old_log_prob: [E, T] nats, under the policy that acted.
+        mask: [E, T] bool.
+        credit: [] for all episodes or [E]; a constant, without a graph.
+    """
+    return (credit * _log_ratio(log_prob, old_log_prob, mask).sum(-1)).sum(-1)
+
+
+def _log_ratio(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor) -> Tensor:
     # Steps after the end hold no action that the policy chose: their exponent may overflow.
-    exponent = torch.where(mask, log_prob - old_log_prob, 0.0)
-    return masked_mean(torch.exp(exponent) * advantage, mask)
+    return torch.where(mask, log_prob - old_log_prob, 0.0)
 
 
-OBJECTIVES: dict[str, Objective] = {"log_likelihood": log_likelihood, "ratio": ratio}
+def _weights(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return box_{t-1} and pi / pi_old - 1, whose product is box_t - box_{t-1}."""
+    own = _log_ratio(log_prob, old_log_prob, mask)
+    return torch.exp(own.cumsum(-1) - own), torch.expm1(own)

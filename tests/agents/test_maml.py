@@ -20,7 +20,7 @@ from metarl.types import EnvSpec, Metrics, Trajectories
 from tests.conftest import ByAutograd, far_from_symmetric, mean_weights, random_lesson
 
 SHAPE = (4, 3, 5)
-OBJECTIVES: list[InnerObjective] = ["log_likelihood", "ratio"]
+OBJECTIVES: list[InnerObjective] = ["log_likelihood", "ratio", "dice"]
 CONFIG = MamlTrpoConfig(
     inner_lr=0.25,
     later_lr_scale=0.5,

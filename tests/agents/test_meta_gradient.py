@@ -21,7 +21,7 @@ from metarl.types import EnvSpec, Params, Trajectories
 
 TASKS, EPISODES, HORIZON = 3, 2, 4
 LENGTHS = torch.tensor([[4, 2], [3, 3], [1, 4]])
-NAMES: list[InnerObjective] = ["log_likelihood", "ratio"]
+NAMES: list[InnerObjective] = ["log_likelihood", "ratio", "dice"]
 ALPHA, SMALL = 0.125, PolicyConfig(hidden_sizes=(3,))
 
 settings = pytest.mark.parametrize(

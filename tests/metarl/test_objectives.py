@@ -16,7 +16,7 @@ from metarl.objectives import OBJECTIVES, InnerObjective
 from metarl.policies import CategoricalPolicy, PolicyConfig
 from metarl.types import Params
 
-NAMES: list[InnerObjective] = ["log_likelihood", "ratio"]
+NAMES: list[InnerObjective] = ["log_likelihood", "ratio", "dice"]
 
 PULL = (0.25, 0.75)
 """Probability of each arm under the policy that acts."""
@@ -73,7 +73,7 @@ def test_the_enumeration_is_exact() -> None:
 
 @pytest.mark.parametrize("baseline", [0.0, 0.3])
 @pytest.mark.parametrize("name", NAMES)
-def test_both_surrogates_have_the_gradient_of_the_expected_return(
+def test_all_surrogates_have_the_gradient_of_the_expected_return(
     name: str, baseline: float
 ) -> None:
     lesson, expected = enumerated(baseline), grad(expected_return)(THETA)
@@ -82,13 +82,16 @@ def test_both_surrogates_have_the_gradient_of_the_expected_return(
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.3])
-def test_ratio_has_its_hessian_and_log_likelihood_lacks_one_term(baseline: float) -> None:
+@pytest.mark.parametrize("name", ["ratio", "dice"])
+def test_others_have_its_hessian_and_log_likelihood_lacks_one_term(
+    name: str, baseline: float
+) -> None:
     lesson, expected = enumerated(baseline), hessian(expected_return)(THETA)
     lacking = missing_term(baseline)
     assert lacking.norm() > 0.01
-    by_ratio = hessian(lambda x: surrogate("ratio", lesson, x))(THETA)
+    by_other = hessian(lambda x: surrogate(name, lesson, x))(THETA)
     by_likelihood = hessian(lambda x: surrogate("log_likelihood", lesson, x))(THETA)
-    torch.testing.assert_close(by_ratio, expected)
+    torch.testing.assert_close(by_other, expected)
     torch.testing.assert_close(by_likelihood + lacking, expected)
 
 
