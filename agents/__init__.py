@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from metarl.agents.emaml import Emaml, EmamlConfig
 from metarl.agents.maml import (
     MamlPpo,
     MamlPpoConfig,
@@ -11,6 +12,7 @@ from metarl.agents.maml import (
     MamlVpg,
     MamlVpgConfig,
 )
+from metarl.agents.promp import Promp, PrompConfig
 from metarl.agents.references import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.checks import InputError, unknown
@@ -20,7 +22,13 @@ from metarl.seeding import Streams
 from metarl.types import EnvSpec
 
 AgentConfig: TypeAlias = (
-    MamlTrpoConfig | MamlPpoConfig | MamlVpgConfig | ReptileConfig | RandomConfig
+    MamlTrpoConfig
+    | MamlPpoConfig
+    | MamlVpgConfig
+    | EmamlConfig
+    | PrompConfig
+    | ReptileConfig
+    | RandomConfig
 )
 
 
@@ -39,6 +47,12 @@ AGENTS: Mapping[str, Entry] = {
     ),
     "maml-ppo": Entry("MAML with PPO's outer steps", MamlPpoConfig, MamlPpo),
     "maml-vpg": Entry("MAML with one policy-gradient step outside", MamlVpgConfig, MamlVpg),
+    "emaml": Entry(
+        "E-MAML: MAML-TRPO with credit for the sampling before adaptation (Stadie et al. 2018)",
+        EmamlConfig,
+        Emaml,
+    ),
+    "promp": Entry("ProMP, proximal meta-policy search (Rothfuss et al. 2019)", PrompConfig, Promp),
     "reptile": Entry(
         "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile
     ),

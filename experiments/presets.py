@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 
 from metarl.checks import InputError, unknown
 from metarl.experiments.experiment import Experiment
+from metarl.experiments.presets_emaml import EMAML
 from metarl.experiments.presets_maml import MAML
+from metarl.experiments.presets_promp import PROMP
 from metarl.experiments.presets_reptile import REPTILE
 
 PRESETS: Mapping[str, Callable[[], Experiment]] = {
-    make().preset: make for make in (*MAML, *REPTILE)
+    make().preset: make for make in (*MAML, *EMAML, *PROMP, *REPTILE)
 }
 
 

@@ -74,12 +74,17 @@ class Rounds(NamedTuple):
         return Rounds(lessons, self.last.take(rows), self.weights[rows])
 
 
-def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:
-    """Estimate advantages with a baseline fitted to this very round, standardised per task."""
+def estimate_advantages(batch: Trajectories, config: AdvantageConfig) -> Tensor:
+    """Estimate advantages [K, E, T], in the reward's unit, with a baseline fitted to this round."""
     value = baselines.linear_values(batch, config.discount, config.baseline_ridge)
-    advantage = generalised_advantages(
+    return generalised_advantages(
         batch.reward, value, batch.terminated, batch.mask, config.discount, config.gae_lambda
     )
+
+
+def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:
+    """Return what a round teaches, its advantages standardised per task."""
+    advantage = estimate_advantages(batch, config)
     return Lesson(
         obs=batch.obs[:, :, :-1],
         action=batch.action,

@@ -10,7 +10,9 @@ from torch import Tensor
 from metarl import agents, envs
 from metarl.adaptation import Lesson
 from metarl.agents import AgentConfig
+from metarl.agents.emaml import EmamlConfig
 from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
+from metarl.agents.promp import PrompConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
 from metarl.distributions import Distribution
@@ -34,6 +36,8 @@ SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "maml-trpo": MamlTrpoConfig(policy=_NET),
     "maml-ppo": MamlPpoConfig(policy=_NET),
     "maml-vpg": MamlVpgConfig(policy=_NET),
+    "emaml": EmamlConfig(policy=_NET),
+    "promp": PrompConfig(policy=_NET, adaptive_kl=True),
     "reptile": ReptileConfig(policy=_NET),
     "random": RandomConfig(),
 }

@@ -40,6 +40,8 @@ CASES = {
     "maml-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["maml-trpo"]),
     "maml-fraction": ("metarl/PointNavigation-v0", _FRACTION),
     "maml-cheetah": ("metarl/HalfCheetahDir-v0", SMALL_AGENTS["maml-trpo"]),
+    "emaml-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["emaml"]),
+    "promp-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["promp"]),
     "reptile-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["reptile"]),
     "random": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["random"]),
 }
