@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from metarl.agents.anil import Anil, AnilConfig
 from metarl.agents.cavia import Cavia, CaviaConfig
+from metarl.agents.emaml import Emaml, EmamlConfig
 from metarl.agents.maml import (
     MamlPpo,
     MamlPpoConfig,
@@ -14,6 +15,7 @@ from metarl.agents.maml import (
     MamlVpgConfig,
 )
 from metarl.agents.meta_sgd import MetaSgd, MetaSgdConfig
+from metarl.agents.promp import Promp, PrompConfig
 from metarl.agents.references import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.agents.rl2 import Rl2, Rl2Config
@@ -27,6 +29,8 @@ AgentConfig: TypeAlias = (
     MamlTrpoConfig
     | MamlPpoConfig
     | MamlVpgConfig
+    | EmamlConfig
+    | PrompConfig
     | MetaSgdConfig
     | AnilConfig
     | CaviaConfig
@@ -51,6 +55,12 @@ AGENTS: Mapping[str, Entry] = {
     ),
     "maml-ppo": Entry("MAML with PPO's outer steps", MamlPpoConfig, MamlPpo),
     "maml-vpg": Entry("MAML with one policy-gradient step outside", MamlVpgConfig, MamlVpg),
+    "emaml": Entry(
+        "E-MAML: MAML-TRPO with credit for the sampling before adaptation (Stadie et al. 2018)",
+        EmamlConfig,
+        Emaml,
+    ),
+    "promp": Entry("ProMP, proximal meta-policy search (Rothfuss et al. 2019)", PrompConfig, Promp),
     "meta-sgd": Entry(
         "Meta-SGD: MAML whose inner step sizes are learned (Li et al. 2017)",
         MetaSgdConfig,

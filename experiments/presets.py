@@ -9,13 +9,16 @@ from metarl.checks import InputError, unknown
 from metarl.experiments.experiment import Experiment
 from metarl.experiments.presets_anil import ANIL
 from metarl.experiments.presets_cavia import CAVIA
+from metarl.experiments.presets_emaml import EMAML
 from metarl.experiments.presets_maml import MAML
 from metarl.experiments.presets_meta_sgd import META_SGD
+from metarl.experiments.presets_promp import PROMP
 from metarl.experiments.presets_reptile import REPTILE
 from metarl.experiments.presets_rl2 import RL2
 
 PRESETS: Mapping[str, Callable[[], Experiment]] = {
-    make().preset: make for make in (*MAML, *META_SGD, *ANIL, *CAVIA, *REPTILE, *RL2)
+    make().preset: make
+    for make in (*MAML, *EMAML, *PROMP, *META_SGD, *ANIL, *CAVIA, *REPTILE, *RL2)
 }
 
 

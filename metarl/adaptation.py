@@ -78,17 +78,31 @@ class Rounds(NamedTuple):
         return Rounds(lessons, self.last.take(rows), self.weights[rows])
 
 
-def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:
-    """Estimate advantages with a baseline fitted to this very round, standardised per task.
+class Estimates(NamedTuple):
+    """What is estimated of a round, in the reward's unit."""
 
-    Where a task paid the same in every episode, as a maze whose goal nobody found, there is nothing
-    to learn: what is left then is the misfit of the baseline, and it stays small.
-    """
+    advantage: Tensor
+    """[K, E, T]."""
+    returns: Tensor
+    """[K, E, T]: advantages plus the values that they were taken from."""
+
+
+def estimate(batch: Trajectories, config: AdvantageConfig) -> Estimates:
+    """Estimate advantages and returns, with a baseline fitted to this very round."""
     value = baselines.linear_values(batch, config.discount, config.baseline_ridge)
     advantage = generalised_advantages(
         batch.reward, value, batch.terminated, batch.mask, config.discount, config.gae_lambda
     )
-    returns = advantage + value[..., :-1]
+    return Estimates(advantage, advantage + value[..., :-1])
+
+
+def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:
+    """Return what a round teaches, its advantages standardised per task.
+
+    Where a task paid the same in every episode, as a maze whose goal nobody found, there is nothing
+    to learn: what is left then is the misfit of the baseline, and it stays small.
+    """
+    advantage, returns = estimate(batch, config)
     size = masked_mean(returns**2, batch.mask).sqrt()
     return Lesson(
         obs=batch.obs[:, :, :-1],

@@ -1,16 +1,18 @@
 """What outer loops raise: functions of the distributions at one round, over all its tasks.
 
-Each takes a lesson and the weights [K, E, T] of its samples in means over tasks and steps, and
-returns a function of the distributions there, for ``metarl.linearisation.Term``.
+Each takes what was sampled there, mostly with the weights [K, E, T] of the samples in means over
+tasks and steps, and returns a function of the distributions, for ``metarl.linearisation.Term``.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from metarl.adaptation import Lesson
-from metarl.distributions import Distribution
+from metarl.distributions import Distribution, kl
+from metarl.objectives import sampling_credit
 from metarl.returns import weighted_sum
 
 
@@ -38,6 +40,24 @@ def clipped_surrogate(
 def log_likelihood_surrogate(lesson: Lesson, weights: Tensor) -> Callable[[Distribution], Tensor]:
     """Mean of log pi(a|s) A: plain policy gradient."""
     return lambda new: weighted_sum(new.log_prob(lesson.action) * lesson.advantage, weights)
+
+
+def kl_penalty(
+    old: Distribution, weights: Tensor, coefficient: float
+) -> Callable[[Distribution], Tensor]:
+    """Mean of KL(old || new), in nats, times minus the coefficient."""
+    return lambda new: -coefficient * weighted_sum(kl(old, new), weights)
+
+
+def sampling_credits(lesson: Lesson, credit: Tensor) -> Callable[[Distribution], Tensor]:
+    """Sum over tasks of ``metarl.objectives.sampling_credit``, with a credit [K] of each task."""
+
+    def value(new: Distribution) -> Tensor:
+        log_prob = new.log_prob(lesson.action)
+        of_task = vmap(sampling_credit)(log_prob, lesson.log_prob, lesson.mask, credit)
+        return of_task.sum(dtype=torch.float64)
+
+    return value
 
 
 def _ratio(new: Distribution, lesson: Lesson) -> Tensor:

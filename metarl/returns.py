@@ -1,5 +1,7 @@
 """Returns and advantages on tensors [..., T], under masks that hold to an episode's last step."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -65,7 +67,33 @@ def standardise(x: Tensor, mask: Tensor, floor: float | Tensor = 0.0) -> Tensor:
     Only steps under the mask count, and only they come out different from 0. Where the deviation is
     below ``floor``, a number or one for each task [...], it is divided by that.
     """
-    mean = masked_mean(x, mask)[..., None, None]
-    deviation = masked_mean((x - mean) ** 2, mask).sqrt() + 1e-8
+    mean, deviation = masked_mean(x, mask), standard_deviation(x, mask) + 1e-8
     least = torch.as_tensor(floor, dtype=x.dtype, device=x.device)
-    return torch.where(mask, (x - mean) / torch.maximum(deviation, least)[..., None, None], 0.0)
+    spread = torch.maximum(deviation, least)
+    return torch.where(mask, (x - mean[..., None, None]) / spread[..., None, None], 0.0)
+
+
+def standard_deviation(x: Tensor, mask: Tensor) -> Tensor:
+    """Return that of x [..., E, T] within each task, over the steps under the mask."""
+    mean = masked_mean(x, mask)[..., None, None]
+    return masked_mean((x - mean) ** 2, mask).sqrt()
+
+
+def mean_of_others(
+    x: Tensor, num_tasks: int, total: Callable[[Tensor], Tensor] = lambda share: share
+) -> Tensor:
+    """Average a number of each task, x [K], over all tasks but that one.
+
+    What is subtracted from a task's return, or divides it, then knows nothing of the task's own
+    sampling: as a control variate it leaves no bias.
+
+    Args:
+        x: [K], of this process's tasks.
+        num_tasks: of all processes, at least 2.
+        total: adds up what each of several processes holds.
+
+    Returns:
+        [K] in float64.
+    """
+    exact = x.double()
+    return (total(exact.sum()) - exact) / (num_tasks - 1)

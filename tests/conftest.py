@@ -12,8 +12,10 @@ from metarl.adaptation import Lesson
 from metarl.agents import AgentConfig
 from metarl.agents.anil import AnilConfig
 from metarl.agents.cavia import CaviaConfig
+from metarl.agents.emaml import EmamlConfig
 from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
 from metarl.agents.meta_sgd import MetaSgdConfig
+from metarl.agents.promp import PrompConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
 from metarl.agents.rl2 import Rl2Config
@@ -41,6 +43,8 @@ SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "meta-sgd": MetaSgdConfig(policy=_NET),
     "anil": AnilConfig(policy=_NET),
     "cavia": CaviaConfig(policy=_NET, num_context=3),
+    "emaml": EmamlConfig(policy=_NET),
+    "promp": PrompConfig(policy=_NET, adaptive_kl=True),
     "reptile": ReptileConfig(policy=_NET),
     "rl2": Rl2Config(memory_size=6, epochs=2, minibatches=3, learning_rate=1e-4),
     "random": RandomConfig(),

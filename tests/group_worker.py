@@ -42,6 +42,8 @@ CASES = {
     "maml-cheetah": ("metarl/HalfCheetahDir-v0", SMALL_AGENTS["maml-trpo"]),
     "meta-sgd-bandit": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["meta-sgd"]),
     "cavia-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["cavia"]),
+    "emaml-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["emaml"]),
+    "promp-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["promp"]),
     "reptile-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["reptile"]),
     "rl2-bandit": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["rl2"]),
     "rl2-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["rl2"]),

@@ -13,8 +13,10 @@ from metarl.linearisation import Term, rise
 from metarl.optimizers import MetaOptimizer
 from metarl.outer_objectives import (
     clipped_surrogate,
+    kl_penalty,
     log_likelihood_surrogate,
     ratio_surrogate,
+    sampling_credits,
 )
 from metarl.types import EnvSpec
 from tests.conftest import ByAutograd, mean_weights, random_lesson
@@ -31,9 +33,21 @@ def gaussians(theta: Tensor) -> DiagGaussian:
     return DiagGaussian(mean, theta[0].expand_as(mean))
 
 
+OLD = gaussians(torch.tensor([0.1, 0.6, -0.3, 0.2], dtype=torch.float64))
+CREDIT = torch.tensor([0.5, -2.0, 1.25], dtype=torch.float64)
+
+
+def divergence(theta: Tensor) -> Tensor:
+    """KL from OLD, [K, E, T], written out."""
+    new, std = gaussians(theta), OLD.log_std.exp()
+    squares = (std**2 + (OLD.mean - new.mean) ** 2) / (2 * torch.exp(2 * new.log_std))
+    return (new.log_std - OLD.log_std + squares - 0.5).sum(-1)
+
+
 def by_hand(theta: Tensor, form: str) -> Tensor:
-    """The surrogates, one sample after the other."""
+    """The objectives, one sample after the other."""
     new, parts = gaussians(theta).log_prob(LESSON.action), []
+    far = divergence(theta)
     for k, e, t in LESSON.mask.nonzero().tolist():
         ratio = torch.exp(new[k, e, t] - LESSON.log_prob[k, e, t])
         advantage = LESSON.advantage[k, e, t]
@@ -41,8 +55,11 @@ def by_hand(theta: Tensor, form: str) -> Tensor:
             "ratio": ratio * advantage,
             "clipped": min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage),
             "log_likelihood": new[k, e, t] * advantage,
+            "kl": -0.7 * far[k, e, t],
+            "credit": CREDIT[k] * (new[k, e, t] - LESSON.log_prob[k, e, t]),
         }[form]
-        parts.append(value / LESSON.mask[k].sum() / 3)
+        # A mean over tasks of means over steps; the credit is a sum.
+        parts.append(value / (1 if form == "credit" else 3 * LESSON.mask[k].sum()))
     return torch.stack(parts).sum()
 
 
@@ -51,6 +68,8 @@ def term(form: str) -> Term:
         "ratio": ratio_surrogate(LESSON, WEIGHTS),
         "clipped": clipped_surrogate(LESSON, WEIGHTS, CLIP),
         "log_likelihood": log_likelihood_surrogate(LESSON, WEIGHTS),
+        "kl": kl_penalty(OLD, WEIGHTS, 0.7),
+        "credit": sampling_credits(LESSON, CREDIT),
     }[form]
     return Term(ByAutograd(gaussians, WEIGHTS), value)
 
@@ -58,8 +77,8 @@ def term(form: str) -> Term:
 START = torch.tensor([0.3, -0.4, 0.2, 0.5], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("form", ["ratio", "clipped", "log_likelihood"])
-def test_a_surrogate_and_its_gradient_are_those_by_hand(form: str) -> None:
+@pytest.mark.parametrize("form", ["ratio", "clipped", "log_likelihood", "kl", "credit"])
+def test_an_objective_and_its_gradient_are_those_by_hand(form: str) -> None:
     theta = START.clone().requires_grad_()
     expected = by_hand(theta, form)
     (slope,) = torch.autograd.grad(expected, theta)
@@ -111,6 +130,10 @@ def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted() -> None:
 def test_steps_after_an_episodes_end_count_for_nothing() -> None:
     spoilt = LESSON._replace(log_prob=torch.where(LESSON.mask, LESSON.log_prob, -1e6))
     assert isinstance(spoilt, Lesson)
-    for make in (ratio_surrogate, lambda lesson, weights: clipped_surrogate(lesson, weights, CLIP)):
-        values = [make(lesson, WEIGHTS)(gaussians(START)) for lesson in (LESSON, spoilt)]
+    for make in (
+        lambda lesson: ratio_surrogate(lesson, WEIGHTS),
+        lambda lesson: clipped_surrogate(lesson, WEIGHTS, CLIP),
+        lambda lesson: sampling_credits(lesson, CREDIT),
+    ):
+        values = [make(lesson)(gaussians(START)) for lesson in (LESSON, spoilt)]
         assert torch.equal(values[0], values[1])

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metarl.returns import discounted_sums, generalised_advantages, masked_mean, standardise
+from metarl.returns import (
+    discounted_sums,
+    generalised_advantages,
+    masked_mean,
+    mean_of_others,
+    standard_deviation,
+    standardise,
+)
 
 REWARD = [1.0, 2.0, 3.0]
 VALUE = [1.0, 2.0, 4.0, 8.0]
@@ -168,3 +175,18 @@ def test_standardise_of_equal_numbers_is_zero() -> None:
     mask = torch.ones(1, 2, 3, dtype=torch.bool)
     assert (standardise(torch.full((1, 2, 3), 0.5), mask) == 0.0).all()
     assert (standardise(torch.full((1, 2, 3), 0.5), ~mask) == 0.0).all()
+
+
+def test_standard_deviation_of_each_task_under_the_mask() -> None:
+    x = real(1.0, 2.0, 9.0, 4.0, 5.0, 6.0, 7.0, 100.0).view(2, 2, 2)
+    mask = torch.tensor([[[True, True], [True, False]], [[True, True], [True, False]]])
+    expected = [statistics.pstdev([1.0, 2.0, 9.0]), statistics.pstdev([5.0, 6.0, 7.0])]
+    assert standard_deviation(x, mask).tolist() == pytest.approx(expected)
+
+
+def test_the_mean_of_others_leaves_each_out_of_its_own() -> None:
+    x = real(1.0, 2.0, 6.0, -4.0)
+    assert mean_of_others(x, 4).tolist() == pytest.approx([4 / 3, 1.0, -1 / 3, 3.0])
+    # Two tasks here, and two in another process.
+    mine = mean_of_others(x[:2], 4, lambda share: share + x[2:].sum())
+    assert mine.tolist() == pytest.approx([4 / 3, 1.0])

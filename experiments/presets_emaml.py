@@ -1,0 +1,34 @@
+"""Presets of E-MAML, whose own tasks, Krazy World and mazes, are not here."""
+
+from collections.abc import Callable, Sequence
+
+from metarl import envs
+from metarl.agents.emaml import EmamlConfig
+from metarl.experiments.experiment import Experiment
+from metarl.experiments.presets_maml import MAML_NET, PROMP_NET
+
+
+def emaml_navigation() -> Experiment:
+    """E-MAML on 2-D navigation; no published setting, all but the credit is maml-trpo's."""
+    return Experiment(
+        preset="emaml/navigation",
+        env=envs.preset("metarl/PointNavigation-v0"),
+        agent=EmamlConfig(inner_lr=0.1, later_lr_scale=0.5, policy=MAML_NET),
+        iterations=100,
+        tasks_per_update=20,
+    )
+
+
+def emaml_half_cheetah_dir() -> Experiment:
+    """E-MAML on half-cheetah direction with the settings of Rothfuss et al. 2019 (ProMP).
+
+    As its released code runs E-MAML, but for 300 iterations instead of 1001.
+    """
+    return Experiment(
+        preset="emaml/half-cheetah-dir",
+        env=envs.preset("metarl/HalfCheetahDir-v0"),
+        agent=EmamlConfig(policy=PROMP_NET),
+    )
+
+
+EMAML: Sequence[Callable[[], Experiment]] = (emaml_navigation, emaml_half_cheetah_dir)
