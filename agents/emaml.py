@@ -57,7 +57,8 @@ class EmamlConfig(MamlTrpoConfig):
     """MAML with a TRPO outer step, and credit for the sampling before adaptation."""
 
     credit_weight: float = 1.0
-    """Factor on that credit: 1 for the gradient of the adapted return, 0 for MAML."""
+    """Factor on that credit: 1 for the gradient of the adapted return, 0 for MAML. Long rounds need
+    far less than 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

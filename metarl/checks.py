@@ -93,7 +93,9 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     known = tuple(known)
     # The part behind the last slash counts too: people leave out "metarl/" and the agent's name.
     tails = {entry.rsplit("/", 1)[-1]: entry for entry in known}
-    close = difflib.get_close_matches(str(name), (*known, *tails), n=1, cutoff=0.5)
+    # Whoever types the first half of a name means that name, however near another one is.
+    begun = [entry for entry in known if str(name) and entry.startswith(str(name))]
+    close = begun or difflib.get_close_matches(str(name), (*known, *tails), n=1, cutoff=0.5)
     hint = f"did you mean {tails.get(close[0], close[0])!r}? " if close else ""
     return f"{kind}: no {name!r}; {hint}known: {', '.join(known)}"
 

@@ -62,3 +62,4 @@ def test_nearest_name_is_found_by_its_tail_too() -> None:
     known = ("metarl/HalfCheetahDir-v0", "metarl/TabularMDP-v0")
     assert "did you mean 'metarl/HalfCheetahDir-v0'" in unknown("env", "HalfChetahDir-v0", known)
     assert "did you mean" not in unknown("env", "zzz", known)
+    assert "did you mean 'maml-trpo'" in unknown("agent", "maml", ("emaml", "maml-trpo"))
