@@ -11,6 +11,7 @@ from metarl.agents.maml import (
     MamlVpg,
     MamlVpgConfig,
 )
+from metarl.agents.multi_task import Average, AverageConfig, Pretrained, PretrainedConfig
 from metarl.agents.references import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.checks import InputError, unknown
@@ -20,7 +21,13 @@ from metarl.seeding import Streams
 from metarl.types import EnvSpec
 
 AgentConfig: TypeAlias = (
-    MamlTrpoConfig | MamlPpoConfig | MamlVpgConfig | ReptileConfig | RandomConfig
+    MamlTrpoConfig
+    | MamlPpoConfig
+    | MamlVpgConfig
+    | ReptileConfig
+    | AverageConfig
+    | PretrainedConfig
+    | RandomConfig
 )
 
 
@@ -41,6 +48,10 @@ AGENTS: Mapping[str, Entry] = {
     "maml-vpg": Entry("MAML with one policy-gradient step outside", MamlVpgConfig, MamlVpg),
     "reptile": Entry(
         "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile
+    ),
+    "average": Entry("one policy for all tasks, which never adapts", AverageConfig, Average),
+    "pretrained": Entry(
+        "one policy trained on all tasks, and fine-tuned at test", PretrainedConfig, Pretrained
     ),
     "random": Entry("random actions, the floor of every curve", RandomConfig, RandomAgent),
 }

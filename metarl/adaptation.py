@@ -1,6 +1,6 @@
 """The inner loop that gradient-based meta-learners share: a policy-gradient step for each task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -49,7 +49,7 @@ class Lesson(NamedTuple):
     log_prob: Tensor
     """[K, E, T] nats, under the policy that acted."""
     advantage: Tensor
-    """[K, E, T], standardised within each task."""
+    """[K, E, T], standardised: within each task, unless the agent says otherwise."""
     mask: Tensor
     """[K, E, T] bool."""
 
@@ -74,8 +74,18 @@ class Rounds(NamedTuple):
         return Rounds(lessons, self.last.take(rows), self.weights[rows])
 
 
-def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:
-    """Estimate advantages with a baseline fitted to this very round, standardised per task."""
+def prepare(
+    batch: Trajectories,
+    config: AdvantageConfig,
+    scale: Callable[[Tensor, Tensor], Tensor] = standardise,
+) -> Lesson:
+    """Estimate advantages with a baseline fitted to this very round.
+
+    Args:
+        batch: the round.
+        config: how.
+        scale: of advantages [K, E, T] and a mask, what is learned from: standardised per task.
+    """
     value = baselines.linear_values(batch, config.discount, config.baseline_ridge)
     advantage = generalised_advantages(
         batch.reward, value, batch.terminated, batch.mask, config.discount, config.gae_lambda
@@ -84,7 +94,7 @@ def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:
         obs=batch.obs[:, :, :-1],
         action=batch.action,
         log_prob=batch.log_prob,
-        advantage=standardise(advantage, batch.mask),
+        advantage=scale(advantage, batch.mask),
         mask=batch.mask,
     )
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from metarl.checks import COUNT, check_fields
+from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
 from metarl.processes import ALONE, Processes, processes_of
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
 from metarl.sampler import adaptation_rounds, scores
@@ -35,7 +35,7 @@ class TrainConfig:
                 "iterations": COUNT,
                 "tasks_per_update": COUNT,
                 "episodes": COUNT,
-                "adaptations": COUNT,
+                "adaptations": COUNT_OR_ZERO,
             },
         )
 

@@ -11,6 +11,7 @@ from metarl import agents, envs
 from metarl.adaptation import Lesson
 from metarl.agents import AgentConfig
 from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
+from metarl.agents.multi_task import AverageConfig, PretrainedConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
 from metarl.distributions import Distribution
@@ -35,6 +36,8 @@ SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "maml-ppo": MamlPpoConfig(policy=_NET),
     "maml-vpg": MamlVpgConfig(policy=_NET),
     "reptile": ReptileConfig(policy=_NET),
+    "average": AverageConfig(policy=_NET),
+    "pretrained": PretrainedConfig(policy=_NET),
     "random": RandomConfig(),
 }
 

@@ -20,6 +20,7 @@ def test_presets_survive_yaml_and_can_be_built(name: str) -> None:
     assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(experiment))), HERE) == experiment
     parts = build(experiment)
     agent, task = name.partition("@")[0].split("/")
+    agent = "average" if experiment.told else agent
     assert to_dict(experiment)["agent"]["name"] == agent  # type: ignore[index]
     family = parts.env.spec.name.removeprefix("metarl/").removesuffix("-v0").lower()
     assert task.replace("-", "") in family

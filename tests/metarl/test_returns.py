@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metarl.returns import discounted_sums, generalised_advantages, masked_mean, standardise
+from metarl.returns import (
+    discounted_sums,
+    generalised_advantages,
+    masked_mean,
+    standardise,
+    standardise_jointly,
+)
 
 REWARD = [1.0, 2.0, 3.0]
 VALUE = [1.0, 2.0, 4.0, 8.0]
@@ -160,3 +166,35 @@ def test_standardise_of_equal_numbers_is_zero() -> None:
     mask = torch.ones(1, 2, 3, dtype=torch.bool)
     assert (standardise(torch.full((1, 2, 3), 0.5), mask) == 0.0).all()
     assert (standardise(torch.full((1, 2, 3), 0.5), ~mask) == 0.0).all()
+
+
+def test_joint_standardisation_keeps_what_tasks_differ_by() -> None:
+    # Two tasks of one episode; the second has twice as many steps, and a tenth of the stakes.
+    x = torch.tensor([[[10.0, -10.0, 99.0, 99.0]], [[1.0, -1.0, 1.0, -1.0]]])
+    mask = torch.tensor([[[True, True, False, False]], [[True] * 4]])
+    counted = [10.0, -10.0, 1.0, -1.0, 1.0, -1.0]
+    scale = statistics.pstdev(counted)
+    expected = [[[10 / scale, -10 / scale, 0, 0]], [[1 / scale, -1 / scale] * 2]]
+    torch.testing.assert_close(standardise_jointly(x, mask), torch.tensor(expected))
+    shifted = standardise_jointly(x + 5.0, mask)
+    torch.testing.assert_close(shifted, torch.tensor(expected))
+
+
+def test_joint_standardisation_over_two_processes_is_that_of_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 3.0 + torch.randn(4, 2, 5, generator=generator)
+    mask = torch.rand(x.shape, generator=generator) < 0.7
+    sums: list[Tensor] = []
+
+    def note(share: Tensor) -> Tensor:
+        sums.append(share)
+        return share
+
+    for rows in (slice(3), slice(3, 4)):
+        standardise_jointly(x[rows], mask[rows], note)
+    together = sums[0] + sums[1]
+    parts = [
+        standardise_jointly(x[rows], mask[rows], lambda _: together)
+        for rows in (slice(3), slice(3, 4))
+    ]
+    torch.testing.assert_close(torch.cat(parts), standardise_jointly(x, mask))
