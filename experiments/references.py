@@ -139,7 +139,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _refuse_other_tasks(mine: Experiment, other: Mapping[str, Any], place: Path) -> None:
     """Refuse a reference whose environment is another, or the same with other settings."""
-    lines = differences({"env": other["env"]}, {"env": to_dict(mine)["env"]}, ())
+    lines = differences({"env": to_dict(mine)["env"]}, {"env": other["env"]}, ())
     if lines:
-        shown = [line.replace("the run has", "the reference has") for line in lines]
+        shown = [line.replace("asked for", "the reference") for line in lines]
         raise InputError([f"{place} is no reference for {mine.preset}, its tasks differ:", *shown])

@@ -41,6 +41,7 @@ CASES = {
     "maml-fraction": ("metarl/PointNavigation-v0", _FRACTION),
     "maml-cheetah": ("metarl/HalfCheetahDir-v0", SMALL_AGENTS["maml-trpo"]),
     "reptile-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["reptile"]),
+    "average-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["average"]),
     "random": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["random"]),
 }
 CONFIG = TrainConfig(iterations=5, tasks_per_update=7, episodes=5, adaptations=1)
