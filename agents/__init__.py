@@ -15,6 +15,7 @@ from metarl.agents.maml import (
     MamlVpgConfig,
 )
 from metarl.agents.meta_sgd import MetaSgd, MetaSgdConfig
+from metarl.agents.multi_task import Average, AverageConfig, Pretrained, PretrainedConfig
 from metarl.agents.promp import Promp, PrompConfig
 from metarl.agents.references import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
@@ -36,6 +37,8 @@ AgentConfig: TypeAlias = (
     | CaviaConfig
     | ReptileConfig
     | Rl2Config
+    | AverageConfig
+    | PretrainedConfig
     | RandomConfig
 )
 
@@ -74,6 +77,10 @@ AGENTS: Mapping[str, Entry] = {
         "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile
     ),
     "rl2": Entry("RL^2: a recurrent policy and PPO (Duan et al. 2016)", Rl2Config, Rl2),
+    "average": Entry("one policy for all tasks, which never adapts", AverageConfig, Average),
+    "pretrained": Entry(
+        "one policy trained on all tasks, and fine-tuned at test", PretrainedConfig, Pretrained
+    ),
     "random": Entry("random actions, the floor of every curve", RandomConfig, RandomAgent),
 }
 

@@ -4,6 +4,8 @@ import contextlib
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -14,6 +16,21 @@ from metarl.experiments.experiment import Experiment
 from metarl.experiments.presets import PRESETS, preset
 
 _ArgsT = TypeVar("_ArgsT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultArgs:
+    """Where a command's result goes."""
+
+    out: Path | None = None
+    """Where to write the JSON, besides what is printed."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        # Before minutes are spent on what is to be written there.
+        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
+            raise InputError([f"--out must be a file in a folder that exists, got {self.out}"])
 
 
 def parse(

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from metarl.checkpoint import write_json
 from metarl.checks import InputError
-from metarl.experiments.arguments import parse, plain_console, preset_argument
+from metarl.experiments.arguments import ResultArgs, parse, plain_console, preset_argument
 from metarl.experiments.bench import BenchRequest, bench
 from metarl.experiments.bench_envs import EnvsRequest, bench_envs
 from metarl.experiments.bench_gpu import GpuRequest, bench_gpu
@@ -33,21 +32,6 @@ from metarl.experiments.figures import scaling_figure
 from metarl.experiments.group import as_one
 from metarl.processes import connect
 from metarl.runs import Config
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultArgs:
-    """Where a benchmark's result goes."""
-
-    out: Path | None = None
-    """Where to write the JSON, besides what is printed."""
-    json: bool = False
-    """Print one JSON object and nothing else."""
-
-    def __post_init__(self) -> None:
-        # Before minutes are spent on what is to be written there.
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise InputError([f"--out must be a file in a folder that exists, got {self.out}"])
 
 
 @dataclass(frozen=True, kw_only=True)

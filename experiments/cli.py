@@ -24,12 +24,15 @@ from metarl.experiments.evaluate import (
     load_run,
     print_curves,
     report,
+    summaries_of,
 )
 from metarl.experiments.experiment import Device, Experiment
 from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
 from metarl.experiments.listing import list_command
 from metarl.experiments.progress import DriftError
+from metarl.experiments.references import Judged, ceiling_curves, reference_curves
+from metarl.experiments.scratch import scratch_command
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
 from metarl.files import BrokenFileError
@@ -70,7 +73,11 @@ class EvaluateArgs(EvaluationRequest):
     run_dir: tyro.conf.Positional[Path]
     """Folder of the run."""
     json: bool = False
-    """Print one JSON object, of the agent alone, and nothing else; write no files."""
+    """Print one JSON object, of the agent and what is asked for beside it; write no files."""
+    references: tuple[Path, ...] = ()
+    """Folders of runs on the same environment, and files of metarl scratch, to show beside it."""
+    ceilings: bool = False
+    """Show what can be reached too, where the family computes it (docs/ceilings.md)."""
     best: bool = False
     """Take the weights that were best in validation instead of the last ones."""
     device: Device = "cpu"
@@ -104,13 +111,18 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     request = capped(asked, parts)
     if request != asked:
         notes.print(f"note: the held-out list ends after {request.tasks} tasks")
+    judged = Judged(experiment, parts, request)
+    others = reference_curves(judged, args.references, machine, notes)
+    if args.ceilings:
+        others |= ceiling_curves(judged, notes)
     if args.json:
         tasks = parts.distribution.held_out(request.tasks)
         curve = evaluate(experiment, parts, parts.agent, tasks, request.adaptations)
-        print(json.dumps(as_json(experiment, checkpoint.iteration, curve)))
+        shown = {"references": summaries_of(others)} if others else {}
+        print(json.dumps(as_json(experiment, checkpoint.iteration, curve) | shown))
         return 0
     curves, picture = report(
-        experiment, parts, checkpoint.iteration, request, args.run_dir / "eval"
+        experiment, parts, checkpoint.iteration, request, args.run_dir / "eval", others
     )
     print_curves(curves, parts, plain_console())
     notes.print(f"wrote {picture} and the JSON beside it")
@@ -133,6 +145,7 @@ COMMANDS: Mapping[str, Command] = {
     "adapt": Command(
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),
+    "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
     "bench": Command(bench_command, "bench PRESET|envs|gpu|scaling", "measure speed"),

@@ -1,5 +1,6 @@
 """Evaluation of a run on held-out tasks, beside the floors that it must clear."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from metarl.seeding import Streams
 from metarl.statistics import CurveSummary, summarise_curve
 from metarl.types import Tasks
 
-_STREAMS = Streams(seed=0, path=("evaluation",))
+EVALUATION_STREAMS = Streams(seed=0, path=("evaluation",))
 """The same for every run, so that agents meet the same starts and the same noise."""
 
 
@@ -82,10 +83,14 @@ def evaluate(
         # Floors without memory are scored as what stands above them.
         separate_trials=isinstance(parts.agent, HasMemory),
     )
-    streams = _STREAMS._replace(device=experiment.device)
-    scores = adaptation_curve(agent, parts.env, tasks, config, streams)
-    summary = summarise_curve(scores.double().numpy()[None], np.random.default_rng(0))
-    return Curve(scores, summary)
+    streams = EVALUATION_STREAMS._replace(device=experiment.device)
+    return curve_of(adaptation_curve(agent, parts.env, tasks, config, streams))
+
+
+def curve_of(per_task: Tensor) -> Curve:
+    """Summarise scores [K, N + 1]."""
+    summary = summarise_curve(per_task.double().numpy()[None], np.random.default_rng(0))
+    return Curve(per_task, summary)
 
 
 def evaluate_beside_floors(
@@ -130,10 +135,19 @@ def as_json(experiment: Experiment, iteration: int, curve: Curve) -> dict[str, o
 
 
 def report(
-    experiment: Experiment, parts: Parts, iteration: int, request: EvaluationRequest, folder: Path
+    experiment: Experiment,
+    parts: Parts,
+    iteration: int,
+    request: EvaluationRequest,
+    folder: Path,
+    references: dict[str, Curve],
 ) -> tuple[dict[str, Curve], Path]:
-    """Evaluate an agent beside its floors; leave JSON and a PNG in the run's ``eval`` folder."""
-    curves = evaluate_beside_floors(experiment, parts, request)
+    """Evaluate an agent beside its floors and given references; leave JSON and a PNG in a folder.
+
+    Returns:
+        All curves, that of the agent first; and the place of the PNG.
+    """
+    curves = evaluate_beside_floors(experiment, parts, request) | references
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{iteration:06d}_tasks{request.tasks}_adaptations{request.adaptations}"
     content = as_json(experiment, iteration, curves[experiment.preset]) | {
@@ -142,11 +156,7 @@ def report(
         "interval": "95% bootstrap of the IQM over tasks, each with episodes of its own",
         "distinct_tasks": distinct_tasks(parts.distribution.held_out(request.tasks)),
         "system": system_facts(),
-        "references": {
-            name: curve.summary._asdict()
-            for name, curve in curves.items()
-            if name != experiment.preset
-        },
+        "references": summaries_of(curves, experiment.preset),
     }
     write_json(stem.with_suffix(".json"), content)
     picture = stem.with_suffix(".png")
@@ -154,6 +164,11 @@ def report(
     summaries = {name: curve.summary for name, curve in curves.items()}
     adaptation_figure(picture, title, summaries, score_label(parts))
     return curves, picture
+
+
+def summaries_of(curves: Mapping[str, Curve], but: str = "") -> dict[str, object]:
+    """Return what is kept as JSON of curves by name, all but one."""
+    return {name: curve.summary._asdict() for name, curve in curves.items() if name != but}
 
 
 def print_curves(curves: dict[str, Curve], parts: Parts, console: Console) -> None:

@@ -21,6 +21,7 @@ from metarl.checks import (
 )
 from metarl.envs import EnvConfig
 from metarl.envs.physics import default_threads
+from metarl.envs.told import told
 from metarl.plain_data import plain, read_fields
 from metarl.processes import ALONE, Processes
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
@@ -41,6 +42,8 @@ class Experiment(TrainConfig):
     """Name of the preset that this was made from."""
     env: EnvConfig
     agent: AgentConfig
+    told: bool = False
+    """Whether observations tell the task: for references that need not find it out."""
     seed: int = 1
     """Seed of the weights, the tasks and everything else that is drawn."""
     device: Device = "cpu"
@@ -91,6 +94,8 @@ def build(experiment: Experiment, processes: Processes = ALONE) -> Parts:
         device=experiment.device,
         threads=threads_for(experiment, processes),
     )
+    if experiment.told:
+        env = told(distribution, env)
     agent = agents.build(
         agents.name_of(experiment.agent),
         env.spec,

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; the agent has the strongest.
 _AGENT = "#0072B2"
-_FLOORS = (("#6b6b6b", (0, (5, 2))), ("#D55E00", (0, (1, 1.5))), ("#009E73", (0, (6, 2, 1, 2))))
+_FLOORS = (
+    ("#6b6b6b", (0, (5, 2))),
+    ("#D55E00", (0, (1, 1.5))),
+    ("#009E73", (0, (6, 2, 1, 2))),
+    ("#CC79A7", (0, (3, 1))),
+    ("#56B4E9", (0, (8, 2))),
+    ("#E69F00", (0, (4, 1, 1, 1, 1, 1))),
+)
 SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
 INK = "#333333"
 _SIZE = (6.4, 4.2)

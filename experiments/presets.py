@@ -13,12 +13,23 @@ from metarl.experiments.presets_emaml import EMAML
 from metarl.experiments.presets_maml import MAML
 from metarl.experiments.presets_meta_sgd import META_SGD
 from metarl.experiments.presets_promp import PROMP
+from metarl.experiments.presets_references import REFERENCES
 from metarl.experiments.presets_reptile import REPTILE
 from metarl.experiments.presets_rl2 import RL2
 
 PRESETS: Mapping[str, Callable[[], Experiment]] = {
     make().preset: make
-    for make in (*MAML, *EMAML, *PROMP, *META_SGD, *ANIL, *CAVIA, *REPTILE, *RL2)
+    for make in (
+        *MAML,
+        *EMAML,
+        *PROMP,
+        *META_SGD,
+        *ANIL,
+        *CAVIA,
+        *REPTILE,
+        *RL2,
+        *REFERENCES,
+    )
 }
 
 

@@ -115,7 +115,7 @@ def _finish(record: Record, console: Console) -> None:
     progress, run = record.progress, record.run
     experiment, parts = progress.experiment, progress.parts
     request = capped(EvaluationRequest(), parts)
-    curves, picture = report(experiment, parts, progress.iteration, request, run.evaluations)
+    curves, picture = report(experiment, parts, progress.iteration, request, run.evaluations, {})
     print_curves(curves, parts, console)
     rows = read_metrics(run.metrics) if run.metrics.exists() else []
     learning = run.evaluations / "learning.png"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
-from metarl.protocols import Algorithm, VectorTaskEnv
+from metarl.protocols import Adapter, VectorTaskEnv
 from metarl.sampler import adaptation_rounds, scores
 from metarl.seeding import Streams
 from metarl.types import Tasks
@@ -32,7 +32,7 @@ class EvaluationConfig:
 
 
 def adaptation_curve(
-    agent: Algorithm,
+    agent: Adapter,
     env: VectorTaskEnv,
     tasks: Tasks,
     config: EvaluationConfig,
@@ -64,7 +64,7 @@ def adaptation_curve(
 
 
 def _curve_of_block(
-    agent: Algorithm,
+    agent: Adapter,
     env: VectorTaskEnv,
     tasks: Tasks,
     config: EvaluationConfig,

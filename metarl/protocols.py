@@ -138,8 +138,8 @@ class CanClose(VectorTaskEnv, Protocol):
         ...
 
 
-class Algorithm(Protocol):
-    """A meta-learner. ``adapt`` serves acting, learning and meta-testing alike."""
+class Adapter(Protocol):
+    """What acts in tasks and adapts to them: all that sampling and evaluating ask of an agent."""
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
         """Return what the agent knows of K tasks that it has never met."""
@@ -152,6 +152,10 @@ class Algorithm(Protocol):
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Learn from one round of each task: a pure function, all K tasks in one call."""
         ...
+
+
+class Algorithm(Adapter, Protocol):
+    """A meta-learner. ``adapt`` serves acting, learning and meta-testing alike."""
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Learn across tasks; ``rounds[i]`` was collected after i adaptations."""

@@ -61,6 +61,28 @@ def weighted_sum(x: Tensor, weights: Tensor) -> Tensor:
     return (x * weights).flatten(1).sum(1).sum(dtype=torch.float64)
 
 
+def standardise_jointly(
+    x: Tensor, mask: Tensor, total: Callable[[Tensor], Tensor] = lambda share: share
+) -> Tensor:
+    """Shift and scale x [K, E, T] to mean 0 and standard deviation 1 over the steps of all tasks.
+
+    Unlike ``standardise`` it leaves to each task its share of what there is to gain.
+
+    Args:
+        x: of this process's tasks.
+        mask: [K, E, T]: the steps that count; only they come out different from 0.
+        total: adds up what each of several processes computed on its share of the tasks.
+    """
+    wide = torch.where(mask, x, 0.0).double()
+    columns = (wide, wide.square(), mask.double())
+    first, second, count = total(
+        torch.stack([column.flatten(1).sum(1).sum() for column in columns])
+    )
+    mean = first / count.clamp(min=1)
+    variance = (second / count.clamp(min=1) - mean**2).clamp(min=0)
+    return torch.where(mask, (wide - mean) / (variance.sqrt() + 1e-8), 0.0).to(x)
+
+
 def standardise(x: Tensor, mask: Tensor, floor: float | Tensor = 0.0) -> Tensor:
     """Shift and scale x [..., E, T] to mean 0 and standard deviation 1 within each task.
 

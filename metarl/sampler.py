@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl.parallel import one_torch_thread
-from metarl.protocols import Algorithm, HasLanes, HasMemory, VectorTaskEnv
+from metarl.protocols import Adapter, HasLanes, HasMemory, VectorTaskEnv
 from metarl.seeding import Streams
 from metarl.types import Adapted, EnvSpec, Outcome, Tasks, Trajectories
 
@@ -18,7 +18,7 @@ _COPIES_FOR_ALL_THREADS = 1024
 def collect(
     env: VectorTaskEnv,
     tasks: Tasks,
-    agent: Algorithm,
+    agent: Adapter,
     adapted: Adapted,
     episodes: int,
     streams: Streams,
@@ -65,7 +65,7 @@ def collect(
 def collect_in_turn(
     env: VectorTaskEnv,
     tasks: Tasks,
-    agent: Algorithm,
+    agent: Adapter,
     adapted: Adapted,
     episodes: int,
     streams: Streams,
@@ -117,7 +117,7 @@ def _in_turn(rounds: Sequence[_Round]) -> list[tuple[Trajectories, Adapted]]:
     return [results[lane] for lane in range(len(rounds))]
 
 
-def _round(env: VectorTaskEnv, agent: Algorithm, share: _Share, lane: HasLanes | None) -> _Round:
+def _round(env: VectorTaskEnv, agent: Adapter, share: _Share, lane: HasLanes | None) -> _Round:
     """Go through a round; where the environment is a lane, pause while it steps."""
     tasks, adapted, episodes, streams = share
     spec, num_tasks = env.spec, len(tasks.task_id)
@@ -163,7 +163,7 @@ def _join(parts: Sequence[Tensor]) -> Tensor:
 def adaptation_rounds(
     env: VectorTaskEnv,
     tasks: Tasks,
-    agent: Algorithm,
+    agent: Adapter,
     episodes: int,
     adaptations: int,
     streams: Streams,

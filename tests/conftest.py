@@ -15,6 +15,7 @@ from metarl.agents.cavia import CaviaConfig
 from metarl.agents.emaml import EmamlConfig
 from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
 from metarl.agents.meta_sgd import MetaSgdConfig
+from metarl.agents.multi_task import AverageConfig, PretrainedConfig
 from metarl.agents.promp import PrompConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
@@ -47,6 +48,8 @@ SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "promp": PrompConfig(policy=_NET, adaptive_kl=True),
     "reptile": ReptileConfig(policy=_NET),
     "rl2": Rl2Config(memory_size=6, epochs=2, minibatches=3, learning_rate=1e-4),
+    "average": AverageConfig(policy=_NET),
+    "pretrained": PretrainedConfig(policy=_NET),
     "random": RandomConfig(),
 }
 

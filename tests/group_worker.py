@@ -47,6 +47,7 @@ CASES = {
     "reptile-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["reptile"]),
     "rl2-bandit": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["rl2"]),
     "rl2-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["rl2"]),
+    "average-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["average"]),
     "random": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["random"]),
 }
 CONFIG = TrainConfig(iterations=5, tasks_per_update=7, episodes=5, adaptations=1)

@@ -60,7 +60,11 @@ ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench_peers"},
-    "stable_baselines3": {"metarl.envs.sb3", "metarl.experiments.bench_peers"},
+    "stable_baselines3": {
+        "metarl.envs.sb3",
+        "metarl.experiments.bench_peers",
+        "metarl.experiments.scratch_ppo",
+    },
 }
 
 

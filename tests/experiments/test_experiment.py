@@ -22,6 +22,7 @@ def test_presets_survive_yaml_and_can_be_built(name: str) -> None:
     parts = build(experiment)
     # What follows "-n" is the length of a trial.
     agent, task = re.sub(r"-n\d+$", "", name.partition("@")[0]).split("/")
+    agent = "average" if experiment.told else agent
     assert to_dict(experiment)["agent"]["name"] == agent  # type: ignore[index]
     family = parts.env.spec.name.removeprefix("metarl/").removesuffix("-v0").lower()
     assert task.replace("-", "") in family

@@ -15,6 +15,7 @@ from metarl.returns import (
     mean_of_others,
     standard_deviation,
     standardise,
+    standardise_jointly,
 )
 
 REWARD = [1.0, 2.0, 3.0]
@@ -190,3 +191,35 @@ def test_the_mean_of_others_leaves_each_out_of_its_own() -> None:
     # Two tasks here, and two in another process.
     mine = mean_of_others(x[:2], 4, lambda share: share + x[2:].sum())
     assert mine.tolist() == pytest.approx([4 / 3, 1.0])
+
+
+def test_joint_standardisation_keeps_what_tasks_differ_by() -> None:
+    # Two tasks of one episode; the second has twice as many steps, and a tenth of the stakes.
+    x = torch.tensor([[[10.0, -10.0, 99.0, 99.0]], [[1.0, -1.0, 1.0, -1.0]]])
+    mask = torch.tensor([[[True, True, False, False]], [[True] * 4]])
+    counted = [10.0, -10.0, 1.0, -1.0, 1.0, -1.0]
+    scale = statistics.pstdev(counted)
+    expected = [[[10 / scale, -10 / scale, 0, 0]], [[1 / scale, -1 / scale] * 2]]
+    torch.testing.assert_close(standardise_jointly(x, mask), torch.tensor(expected))
+    shifted = standardise_jointly(x + 5.0, mask)
+    torch.testing.assert_close(shifted, torch.tensor(expected))
+
+
+def test_joint_standardisation_over_two_processes_is_that_of_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 3.0 + torch.randn(4, 2, 5, generator=generator)
+    mask = torch.rand(x.shape, generator=generator) < 0.7
+    sums: list[Tensor] = []
+
+    def note(share: Tensor) -> Tensor:
+        sums.append(share)
+        return share
+
+    for rows in (slice(3), slice(3, 4)):
+        standardise_jointly(x[rows], mask[rows], note)
+    together = sums[0] + sums[1]
+    parts = [
+        standardise_jointly(x[rows], mask[rows], lambda _: together)
+        for rows in (slice(3), slice(3, 4))
+    ]
+    torch.testing.assert_close(torch.cat(parts), standardise_jointly(x, mask))

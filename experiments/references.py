@@ -1,0 +1,145 @@
+"""What stands beside a run's curve: other runs, learning from scratch, and what can be reached.
+
+Another run, of whatever agent, is scored as this one is: on the same tasks, with as many episodes,
+adaptations, starts and noise. Only whether tasks are told may differ.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+
+from metarl import envs
+from metarl.checks import InputError
+from metarl.experiments.evaluate import (
+    EVALUATION_STREAMS,
+    Curve,
+    EvaluationRequest,
+    curve_of,
+    evaluate,
+    load_run,
+)
+from metarl.experiments.experiment import Experiment, Parts, to_dict
+from metarl.experiments.scratch import SPLIT
+from metarl.runs import Config, differences
+
+_SCRATCH_KEYS = ("env", "episodes", "rounds", "env_steps", "split", "per_task")
+
+
+class Judged(NamedTuple):
+    """The run that references stand beside, and how it is evaluated."""
+
+    experiment: Experiment
+    parts: Parts
+    request: EvaluationRequest
+
+
+def reference_curves(
+    judged: Judged, places: Sequence[Path], machine: Config, notes: Console
+) -> dict[str, Curve]:
+    """Return the curves of references, by what they are called in tables.
+
+    Args:
+        judged: the run that they stand beside.
+        places: folders of runs, or files of ``metarl scratch``.
+        machine: fields of their experiments that follow from where they are evaluated.
+        notes: told of broken checkpoints.
+
+    Raises:
+        InputError: a place holds no reference, or one of another environment or split.
+    """
+    curves: dict[str, Curve] = {}
+    taken = {judged.experiment.preset}
+    for place in places:
+        found = (
+            _of_run(judged, place, machine, notes) if place.is_dir() else _of_file(judged, place)
+        )
+        for name, curve in found.items():
+            label = f"{name} ({place})" if name in taken else name
+            taken.add(name)
+            curves[label] = curve
+    return curves
+
+
+def ceiling_curves(judged: Judged, notes: Console) -> dict[str, Curve]:
+    """Return what can be reached, where the family computes it (``Family.ceilings``).
+
+    A reference that learns plays the rounds of an agent one after the other, as one trial.
+
+    Args:
+        judged: the run that they stand beside.
+        notes: told of what cannot be computed.
+    """
+    experiment, parts, request = judged
+    family = envs.ENVS[envs.name_of(experiment.env)]
+    if not family.ceilings:
+        notes.print(f"note: nothing can be computed for {parts.env.spec.name}")
+    tasks = parts.distribution.held_out(request.tasks)
+    rounds = request.adaptations + 1
+    curves = {}
+    for name, ceiling in family.ceilings.items():
+        try:
+            returns = ceiling(
+                experiment.env, tasks, rounds * experiment.episodes, EVALUATION_STREAMS.at(name)
+            )
+        except InputError as error:
+            notes.print(f"note: no curve for {name}: {error}")
+            continue
+        episodes = returns.cpu().reshape(len(returns), rounds, experiment.episodes)
+        total = parts.env.spec.score_is_total
+        curves[name] = curve_of(episodes.sum(-1) if total else episodes.mean(-1))
+    return curves
+
+
+def _of_run(judged: Judged, folder: Path, machine: Config, notes: Console) -> dict[str, Curve]:
+    other, parts, _ = load_run(folder, "checkpoints", machine, notes)
+    _refuse_other_tasks(judged.experiment, to_dict(other), folder)
+    told = judged.parts._replace(env=parts.env)
+    tasks = judged.parts.distribution.held_out(judged.request.tasks, SPLIT)
+    adaptations = judged.request.adaptations
+    return {other.preset: evaluate(judged.experiment, told, parts.agent, tasks, adaptations)}
+
+
+def _of_file(judged: Judged, file: Path) -> dict[str, Curve]:
+    """Return two curves: after as many rounds as an agent has seen, and the large budget's."""
+    result, request = _read(file), judged.request
+    _refuse_other_tasks(judged.experiment, result, file)
+    told = {"split": SPLIT, "episodes": judged.experiment.episodes}
+    lines = [
+        f"{file}: {name} is {result[name]!r}, and {value!r} in the run"
+        for name, value in told.items()
+        if result[name] != value
+    ]
+    if lines:
+        raise InputError(lines)
+    scores = torch.tensor(result["per_task"], dtype=torch.float64)[: request.tasks]
+    early = [place for place, n in enumerate(result["rounds"]) if n == place <= request.adaptations]
+    number = f"{len(scores)} task{'s' if len(scores) > 1 else ''}"
+    return {
+        f"from scratch, {number}": curve_of(scores[:, early]),
+        f"from scratch, {result['env_steps'][-1]:,} steps, {number}": curve_of(
+            scores[:, -1:].expand(-1, request.adaptations + 1)
+        ),
+    }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError([f"{file} is neither a run folder nor a JSON file: {error}"]) from None
+    missing = [key for key in _SCRATCH_KEYS if not isinstance(result, dict) or key not in result]
+    if missing:
+        raise InputError([f"{file} is not what metarl scratch writes: no {', '.join(missing)}"])
+    return dict(result)
+
+
+def _refuse_other_tasks(mine: Experiment, other: Mapping[str, Any], place: Path) -> None:
+    """Refuse a reference whose environment is another, or the same with other settings."""
+    lines = differences({"env": to_dict(mine)["env"]}, {"env": other["env"]}, ())
+    if lines:
+        shown = [line.replace("asked for", "the reference") for line in lines]
+        raise InputError([f"{place} is no reference for {mine.preset}, its tasks differ:", *shown])
