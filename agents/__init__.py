@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from metarl.agents.imaml import Imaml, ImamlConfig, ImamlTrpo, ImamlTrpoConfig
 from metarl.agents.maml import (
     MamlPpo,
     MamlPpoConfig,
@@ -20,7 +21,13 @@ from metarl.seeding import Streams
 from metarl.types import EnvSpec
 
 AgentConfig: TypeAlias = (
-    MamlTrpoConfig | MamlPpoConfig | MamlVpgConfig | ReptileConfig | RandomConfig
+    MamlTrpoConfig
+    | MamlPpoConfig
+    | MamlVpgConfig
+    | ImamlConfig
+    | ImamlTrpoConfig
+    | ReptileConfig
+    | RandomConfig
 )
 
 
@@ -39,6 +46,10 @@ AGENTS: Mapping[str, Entry] = {
     ),
     "maml-ppo": Entry("MAML with PPO's outer steps", MamlPpoConfig, MamlPpo),
     "maml-vpg": Entry("MAML with one policy-gradient step outside", MamlVpgConfig, MamlVpg),
+    "imaml": Entry("MAML with implicit gradients (Rajeswaran et al. 2019)", ImamlConfig, Imaml),
+    "imaml-trpo": Entry(
+        "MAML with implicit gradients and a trust-region outer step", ImamlTrpoConfig, ImamlTrpo
+    ),
     "reptile": Entry(
         "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile
     ),

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from metarl.adaptation import AdvantageConfig, InnerLoop, Lesson, Rounds, prepare, weights_of
-from metarl.meta_gradient import AfterAdaptation, adapt
+from metarl.adaptation import AdvantageConfig, Lesson, Rounds, prepare, weights_of
+from metarl.meta_gradient import AfterAdaptation, Loop, adapt
 from metarl.optimizers import Theta
 from metarl.policies import StackedActor
 from metarl.processes import Processes
@@ -23,7 +23,7 @@ class GradientAgent:
     """
 
     def __init__(
-        self, loop: InnerLoop, outer: Theta, advantages: AdvantageConfig, processes: Processes
+        self, loop: Loop, outer: Theta, advantages: AdvantageConfig, processes: Processes
     ) -> None:
         self.loop, self.outer, self.processes = loop, outer, processes
         self._advantages = advantages
@@ -38,7 +38,7 @@ class GradientAgent:
         return self._actor.act(weights_of(adapted), obs, noise)._replace(adapted=adapted)
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
-        """Take one inner step in each task."""
+        """Adapt to one round in each task."""
         return adapt(self.loop, adapted, self.lesson(batch))
 
     def lesson(self, batch: Trajectories) -> Lesson:

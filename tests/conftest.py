@@ -10,6 +10,7 @@ from torch import Tensor
 from metarl import agents, envs
 from metarl.adaptation import Lesson
 from metarl.agents import AgentConfig
+from metarl.agents.imaml import ImamlConfig, ImamlTrpoConfig
 from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
 from metarl.agents.references import RandomConfig
 from metarl.agents.reptile import ReptileConfig
@@ -34,6 +35,9 @@ SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "maml-trpo": MamlTrpoConfig(policy=_NET),
     "maml-ppo": MamlPpoConfig(policy=_NET),
     "maml-vpg": MamlVpgConfig(policy=_NET),
+    # 50 steps of half-cheetah are few: with less regularisation its std collapses in adaptation.
+    "imaml": ImamlConfig(policy=_NET, inner_lr=0.02, regularisation=20.0),
+    "imaml-trpo": ImamlTrpoConfig(policy=_NET, inner_lr=0.02, regularisation=20.0),
     "reptile": ReptileConfig(policy=_NET),
     "random": RandomConfig(),
 }

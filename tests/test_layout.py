@@ -33,6 +33,7 @@ CORE = (
     ("policies",),
     ("adaptation",),
     ("mlp_adaptation", "outer_objectives"),
+    ("implicit_gradient",),
     ("meta_gradient",),
     ("gradient_agent",),
     ("trainer", "evaluation"),
