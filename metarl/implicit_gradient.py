@@ -71,7 +71,7 @@ class ProximalConfig(InnerConfig):
     """Take the Jacobian of an adaptation as the identity, its limit for large lambda."""
     regularisation: float = 10.0
     """lambda, weight of the squared distance from theta."""
-    inner_steps: int = 8
+    inner_steps: int = 5
     """Steps of the solver in each adaptation, all on the same round."""
     cg_iterations: int = 5
     """Iterations of conjugate gradient for a product with the Jacobian."""

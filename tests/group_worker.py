@@ -40,6 +40,8 @@ CASES = {
     "maml-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["maml-trpo"]),
     "maml-fraction": ("metarl/PointNavigation-v0", _FRACTION),
     "maml-cheetah": ("metarl/HalfCheetahDir-v0", SMALL_AGENTS["maml-trpo"]),
+    "imaml-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["imaml"]),
+    "imaml-trpo-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["imaml-trpo"]),
     "reptile-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["reptile"]),
     "random": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["random"]),
 }

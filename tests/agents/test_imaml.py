@@ -159,7 +159,7 @@ def test_a_meta_update_meets_the_very_policies_that_acted(name: str, env_name: s
 
 
 def test_what_cannot_work_is_refused() -> None:
-    with pytest.raises(InputError, match=r"ImamlConfig.*'log_likelihood' with inner_steps=8"):
+    with pytest.raises(InputError, match=r"ImamlConfig.*'log_likelihood' with inner_steps=5"):
         ImamlConfig(inner_objective="log_likelihood")
     with pytest.raises(InputError, match=r"ImamlTrpoConfig\.inner_lr times regularisation"):
         ImamlTrpoConfig(regularisation=1000.0)
