@@ -30,7 +30,7 @@ def test_presets_survive_yaml_and_can_be_built(name: str) -> None:
     [
         ({"sede": 1}, "sede: no 'sede'; did you mean 'seed'?"),
         ({"env": {"name": "metarl/HalfCheetahDri-v0"}}, "did you mean 'metarl/HalfCheetahDir-v0'"),
-        ({"agent": {"name": "maml"}}, "did you mean 'maml-trpo'"),
+        ({"agent": {"name": "maml-tpro"}}, "did you mean 'maml-trpo'"),
         ({"agent": 3}, "must be mappings"),
         ({"seed": "one"}, "seed must be"),
         ({"seed": True}, "seed must be"),
