@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 from metarl.agents.anil import Anil, AnilConfig
 from metarl.agents.cavia import Cavia, CaviaConfig
 from metarl.agents.emaml import Emaml, EmamlConfig
+from metarl.agents.imaml import Imaml, ImamlConfig, ImamlTrpo, ImamlTrpoConfig
 from metarl.agents.maml import (
     MamlPpo,
     MamlPpoConfig,
@@ -32,6 +33,8 @@ AgentConfig: TypeAlias = (
     | MamlVpgConfig
     | EmamlConfig
     | PrompConfig
+    | ImamlConfig
+    | ImamlTrpoConfig
     | MetaSgdConfig
     | AnilConfig
     | CaviaConfig
@@ -72,6 +75,10 @@ AGENTS: Mapping[str, Entry] = {
     "anil": Entry("ANIL: MAML whose last layer alone adapts (Raghu et al. 2020)", AnilConfig, Anil),
     "cavia": Entry(
         "CAVIA: context parameters alone adapt (Zintgraf et al. 2019)", CaviaConfig, Cavia
+    ),
+    "imaml": Entry("MAML with implicit gradients (Rajeswaran et al. 2019)", ImamlConfig, Imaml),
+    "imaml-trpo": Entry(
+        "MAML with implicit gradients and a trust-region outer step", ImamlTrpoConfig, ImamlTrpo
     ),
     "reptile": Entry(
         "Reptile with policy-gradient inner steps (Nichol et al. 2018)", ReptileConfig, Reptile

@@ -10,6 +10,7 @@ from metarl.experiments.experiment import Experiment
 from metarl.experiments.presets_anil import ANIL
 from metarl.experiments.presets_cavia import CAVIA
 from metarl.experiments.presets_emaml import EMAML
+from metarl.experiments.presets_imaml import IMAML
 from metarl.experiments.presets_maml import MAML
 from metarl.experiments.presets_meta_sgd import META_SGD
 from metarl.experiments.presets_promp import PROMP
@@ -21,6 +22,7 @@ PRESETS: Mapping[str, Callable[[], Experiment]] = {
     make().preset: make
     for make in (
         *MAML,
+        *IMAML,
         *EMAML,
         *PROMP,
         *META_SGD,

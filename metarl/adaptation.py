@@ -19,6 +19,8 @@ NUM_ADAPTATIONS = "num_adaptations"
 """Leaf [K] of what such an agent knows: how often it has adapted to each task."""
 STEP_SIZE = "step_size/"
 """Before a weight's name: its own step sizes, of its shape or one for all of it."""
+ANCHOR = "anchor/"
+"""Before a weight's name: the value that adaptation is drawn back to."""
 
 _MISFIT = 1e-3
 """Share of the returns' size below which advantages count as the baseline's error. Measured: 0.0002
@@ -140,17 +142,17 @@ class InnerConfig:
         )
 
 
-def fault_in_reuse(config: InnerConfig, outer_steps: int) -> str | None:
-    """Say what is wrong with adapting anew at every of several outer steps on the same rounds.
+def fault_in_reuse(config: InnerConfig, steps: int, field: str = "outer_steps") -> str | None:
+    """Say what is wrong with several steps on the same round, where ``field`` says how many.
 
-    From the second step on the first round was collected by an older theta. The ratio objective
-    weighs that in; the gradient of the log-likelihood is then that of no return.
+    From the second step on it was collected by older weights. The ratio objective weighs that in;
+    the gradient of the log-likelihood is then that of no return.
     """
-    if outer_steps == 1 or config.inner_objective != "log_likelihood":
+    if steps == 1 or config.inner_objective != "log_likelihood":
         return None
     return (
         f"{type(config).__name__}.inner_objective must not be 'log_likelihood' with"
-        f" outer_steps={outer_steps}: it holds for the policy that acted alone; use 'ratio'"
+        f" {field}={steps}: it holds for the policy that acted alone; use 'ratio'"
     )
 
 
@@ -203,7 +205,7 @@ def weights_of(adapted: Adapted) -> Params:
     return {
         name: leaf
         for name, leaf in adapted.items()
-        if name != NUM_ADAPTATIONS and not name.startswith(STEP_SIZE)
+        if name != NUM_ADAPTATIONS and not name.startswith((STEP_SIZE, ANCHOR))
     }
 
 
@@ -234,13 +236,17 @@ def gradient_step(loop: InnerLoop, params: Params, lesson: Lesson, sizes: Params
     Returns:
         The weights that moved: those that ``sizes`` has step sizes for.
     """
-    policy, config = loop.policy, loop.config
-    start = trees.detach(params) if config.first_order else params
+    start = trees.detach(params) if loop.config.first_order else params
 
     def loss(moving: Params) -> Tensor:
-        log_prob = policy.distribution(start | moving, lesson.obs).log_prob(lesson.action)
-        objective = OBJECTIVES[config.inner_objective]
-        return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)
+        return inner_loss(loop.policy, loop.config, start | moving, lesson)
 
     gradient = grad(loss)({name: start[name] for name in sizes})
     return {name: params[name] - size * gradient[name] for name, size in sizes.items()}
+
+
+def inner_loss(policy: Policy, config: InnerConfig, params: Params, lesson: Lesson) -> Tensor:
+    """Return what an adaptation lowers in one task, a scalar."""
+    log_prob = policy.distribution(params, lesson.obs).log_prob(lesson.action)
+    objective = OBJECTIVES[config.inner_objective]
+    return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)

@@ -131,3 +131,8 @@ def kl(p: Distribution, q: Distribution) -> Tensor:
 def detached(distribution: Distribution) -> Distribution:
     """Cut a distribution from the graph that made it."""
     return type(distribution)(*(leaf.detach() for leaf in distribution))
+
+
+def scaled(distribution: Distribution, factor: Tensor) -> Distribution:
+    """Multiply the parameters [..., A] of each distribution by a factor [...]."""
+    return type(distribution)(*(leaf * factor[..., None] for leaf in distribution))

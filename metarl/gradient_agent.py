@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from metarl.adaptation import AdvantageConfig, InnerLoop, Lesson, Rounds, prepare, weights_of
+from metarl.adaptation import AdvantageConfig, Lesson, Rounds, prepare, weights_of
 from metarl.context import absorbed
 from metarl.linearisation import Term
-from metarl.meta_gradient import AfterAdaptation, adapt
+from metarl.meta_gradient import AfterAdaptation, Loop, adapt
 from metarl.optimizers import Theta
 from metarl.outer_objectives import ratio_surrogate
 from metarl.policies import MlpPolicy, StackedActor
@@ -27,7 +27,7 @@ class GradientAgent:
     """
 
     def __init__(
-        self, loop: InnerLoop, outer: Theta, advantages: AdvantageConfig, processes: Processes
+        self, loop: Loop, outer: Theta, advantages: AdvantageConfig, processes: Processes
     ) -> None:
         self.loop, self.outer, self.processes = loop, outer, processes
         self._advantages = advantages
@@ -48,7 +48,7 @@ class GradientAgent:
         return policy._replace(num_context=0), absorbed(weights_of(adapted))
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
-        """Take one inner step in each task."""
+        """Adapt to one round in each task."""
         return adapt(self.loop, adapted, self.lesson(batch))
 
     def lesson(self, batch: Trajectories) -> Lesson:
@@ -97,7 +97,7 @@ class TrustRegionAgent(GradientAgent):
 
     def __init__(
         self,
-        loop: InnerLoop,
+        loop: Loop,
         outer: Theta,
         advantages: AdvantageConfig,
         trust_region: TrustRegionConfig,

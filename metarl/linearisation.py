@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from metarl.distributions import Distribution, detached
+from metarl.distributions import Distribution, detached, scaled
 
 
 class Linearisation(NamedTuple):
@@ -97,7 +97,7 @@ def linearise(
     def fisher(v: Tensor) -> Tensor:
         tangent = torch.autograd.grad(pullback, probes, v, retain_graph=True)
         image = fixed.fisher_product(type(fixed)(*tangent))  # type: ignore[arg-type]
-        return pull(type(fixed)(*(leaf * weights[..., None] for leaf in image)))
+        return pull(scaled(image, weights))
 
     return Linearisation(fixed, pull, fisher)
 

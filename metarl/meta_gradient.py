@@ -7,27 +7,32 @@ into ``Blocks.kept_bytes``; blocks beyond that are linearised anew for every pro
 
 Policies that are perceptrons take the closed form of ``metarl.mlp_adaptation``, all others that of
 automatic differentiation; so do products with the Jacobian where the inner objective is not
-separable.
+separable. Adaptations that solve a regularised problem are differentiated as
+``metarl.implicit_gradient`` says.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard, TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
-from metarl import linearisation, mlp_adaptation, trees
-from metarl.adaptation import InnerConfig, InnerLoop, Lesson, Rounds, adapt_stacked, weights_of
+from metarl import implicit_gradient, linearisation, mlp_adaptation, trees
+from metarl.adaptation import InnerLoop, Lesson, Rounds, adapt_stacked, weights_of
 from metarl.checks import Allowed, check_fields
 from metarl.distributions import Distribution
+from metarl.implicit_gradient import ProximalLoop
 from metarl.linearisation import Linearisation
-from metarl.objectives import SEPARABLE
+from metarl.mlp_adaptation import has_closed_form
 from metarl.parallel import one_torch_thread
 from metarl.policies import MlpPolicy, Policy, distribution_at, stacked_distribution
 from metarl.processes import ALONE, Processes
 from metarl.types import Adapted, Params
+
+Loop: TypeAlias = InnerLoop | ProximalLoop
+"""What adapts to a task, and how."""
 
 _ResultT = TypeVar("_ResultT")
 _WHOLE = Allowed(0, math.inf, "a whole number >= 0", whole=True)
@@ -67,12 +72,10 @@ _WORTH_THREADS = 2**17
 """Numbers in one layer's activations of all tasks from which on threads gain something."""
 
 
-def adapt(
-    loop: InnerLoop, adapted: Adapted, lesson: Lesson, blocks: Blocks = DEFAULT_BLOCKS
-) -> Adapted:
-    """Take one policy-gradient step in each of K tasks, and record no graph.
+def adapt(loop: Loop, adapted: Adapted, lesson: Lesson, blocks: Blocks = DEFAULT_BLOCKS) -> Adapted:
+    """Adapt to one round in each of K tasks, and record no graph.
 
-    The same as ``adaptation.adapt_stacked``, which can be differentiated.
+    A policy-gradient step is the same as ``adaptation.adapt_stacked``, which can be differentiated.
     """
 
     def adapt_block(rows: slice) -> Adapted:
@@ -96,7 +99,7 @@ class AfterAdaptation:
 
     def __init__(
         self,
-        loop: InnerLoop,
+        loop: Loop,
         like: Params,
         rounds: Rounds,
         blocks: Blocks = DEFAULT_BLOCKS,
@@ -168,8 +171,10 @@ class AfterAdaptation:
 
     def _linearise_block(self, theta: Tensor, rows: slice) -> Linearisation:
         loop, rounds = self._loop, self._rounds.take(rows)
-        if _has_closed_form(loop.policy, loop.config):
-            params = trees.unflatten(theta, self._like)
+        params = trees.unflatten(theta, self._like)
+        if isinstance(loop, ProximalLoop):
+            return implicit_gradient.linearise(loop, params, rounds)
+        if has_closed_form(loop.policy, loop.config):
             return mlp_adaptation.linearise(loop, loop.policy, params, rounds)
 
         def after(theta: Tensor) -> Distribution:
@@ -187,24 +192,23 @@ class AfterAdaptation:
         # In closed form: three numbers for each unit and adaptation, one at the last round, and a
         # few for each sample and output. Automatic differentiation keeps more.
         units = _units(self._loop.policy, last)
-        per_sample = sum(units) * (3 * len(lessons) + 1)
-        per_sample += 4 * (1 + units[-1]) * (len(lessons) + 1)
-        closed = _has_closed_form(self._loop.policy, self._loop.config)
+        kept = min(1, len(lessons)) if isinstance(self._loop, ProximalLoop) else len(lessons)
+        per_sample = sum(units) * (3 * kept + 1)
+        per_sample += 4 * (1 + units[-1]) * (kept + 1)
+        closed = has_closed_form(self._loop.policy, self._loop.config)
         return samples * per_sample * (1 if closed else 16)
 
     def _map(self, work: Callable[[slice], _ResultT], cuts: list[slice]) -> list[_ResultT]:
         return _map(work, cuts, self._loop.policy, self._rounds.last)
 
 
-def _adapt_block(loop: InnerLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
+def _adapt_block(loop: Loop, adapted: Adapted, lesson: Lesson) -> Adapted:
     with torch.no_grad():
+        if isinstance(loop, ProximalLoop):
+            return implicit_gradient.solve(loop, adapted, lesson)
         if isinstance(loop.policy, MlpPolicy):
             return mlp_adaptation.adapt_block(loop, loop.policy, adapted, lesson)
         return adapt_stacked(loop, adapted, lesson)
-
-
-def _has_closed_form(policy: Policy, config: InnerConfig) -> TypeGuard[MlpPolicy]:
-    return isinstance(policy, MlpPolicy) and config.inner_objective in SEPARABLE
 
 
 def _units(policy: Policy, lesson: Lesson) -> tuple[int, ...]:

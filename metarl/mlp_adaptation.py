@@ -11,7 +11,8 @@ Everything here is for a block of tasks whose activations fit in memory, with sh
 rounding; tests hold the two against each other.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from metarl import context, mlp_derivatives, trees
 from metarl.adaptation import (
     NUM_ADAPTATIONS,
     STEP_SIZE,
+    InnerConfig,
     InnerLoop,
     Lesson,
     Rounds,
@@ -27,10 +29,10 @@ from metarl.adaptation import (
     step_factors,
     weights_of,
 )
-from metarl.distributions import Distribution
+from metarl.distributions import Distribution, scaled
 from metarl.linearisation import Linearisation
 from metarl.objectives import OBJECTIVES, SEPARABLE, Objective
-from metarl.policies import MlpPolicy, stacked_head
+from metarl.policies import MlpPolicy, Policy, stacked_head
 from metarl.types import Adapted, Params
 
 
@@ -53,35 +55,57 @@ class Inner(NamedTuple):
 
     def gradient(self) -> Distribution:
         """Differentiate the loss by the distributions' parameters."""
-        return _scaled(self.distribution.score(self.action), self.first)
+        return scaled(self.distribution.score(self.action), self.first)
 
     def hessian_product(self, tangent: Distribution) -> Distribution:
         """Multiply a tangent of the distributions' parameters by the Hessian of the loss."""
         bent: Distribution = self.distribution.score_tangent(self.action, tangent)  # type: ignore[arg-type]
         if self.second is None:
-            return _scaled(bent, self.first)
+            return scaled(bent, self.first)
         score = self.distribution.score(self.action)
         pairs = zip(score, tangent, strict=True)
         along = torch.stack([(a * b).sum(-1) for a, b in pairs]).sum(0) * self.second
-        parts = zip(_scaled(bent, self.first), _scaled(score, along), strict=True)
+        parts = zip(scaled(bent, self.first), scaled(score, along), strict=True)
         return type(score)(*(a + b for a, b in parts))
 
 
-class Adaptation(NamedTuple):
-    """What one adaptation leaves for products with its Jacobian."""
+class InnerGradient(NamedTuple):
+    """The gradient of the inner loss, and what it leaves for products with H."""
 
     params: Params
     """theta, [K, ...]."""
-    sizes: Params
-    """The diagonal of A for the weights that move: [K], or [K, ...] of the weight's shape."""
-    factor: Tensor
-    """[K] of the sizes by those that are learned."""
     gradient: Params
     """g, [K, ...]."""
     values: list[Tensor]
     """Of the forward pass."""
     back: mlp_derivatives.Backward
     inner: Inner
+
+
+class Adaptation(NamedTuple):
+    """What one adaptation leaves for products with its Jacobian."""
+
+    start: InnerGradient
+    sizes: Params
+    """The diagonal of A for the weights that move: [K], or [K, ...] of the weight's shape."""
+    factor: Tensor
+    """[K] of the sizes by those that are learned."""
+
+
+class PoliciesAt(NamedTuple):
+    """The policies of K tasks at the observations of a round, by their weights."""
+
+    distribution: Distribution
+    """[K, E, T, ...]."""
+    push: Callable[[Params], Distribution]
+    """A direction in weights, [K, ...], to the tangent of the distributions' parameters."""
+    pull: Callable[[Distribution], Params]
+    """A cotangent of these to one of the weights, [K, ...]."""
+
+
+def has_closed_form(policy: Policy, config: InnerConfig) -> TypeGuard[MlpPolicy]:
+    """Tell whether an adaptation can be differentiated here."""
+    return isinstance(policy, MlpPolicy) and config.inner_objective in SEPARABLE
 
 
 def adapt_block(loop: InnerLoop, policy: MlpPolicy, adapted: Adapted, lesson: Lesson) -> Adapted:
@@ -94,16 +118,26 @@ def _adapt(
 ) -> tuple[Adapted, Adaptation]:
     """Take one policy-gradient step; with ``twice``, it can be differentiated."""
     params, sizes = weights_of(adapted), loop.step_sizes(adapted)
-    activation, objective = policy.config.activation, OBJECTIVES[loop.config.inner_objective]
+    start = inner_gradient(policy, loop.config, params, lesson, twice=twice)
+    moved = adapted | _minus({name: params[name] for name in sizes}, start.gradient, sizes)
+    moved[NUM_ADAPTATIONS] = adapted[NUM_ADAPTATIONS] + 1
+    return moved, Adaptation(start, sizes, step_factors(adapted, loop.config))
+
+
+def inner_gradient(
+    policy: MlpPolicy, config: InnerConfig, params: Params, lesson: Lesson, *, twice: bool
+) -> InnerGradient:
+    """Differentiate the inner loss of each task at its weights [K, ...].
+
+    With ``twice``, its result serves ``hessian_product``.
+    """
+    activation, objective = policy.config.activation, OBJECTIVES[config.inner_objective]
     values, distribution = _forward(policy, params, lesson.obs)
     inner = _inner(distribution, lesson, objective, twice=twice)
     output, head = _pull(policy, params, inner.gradient())
     back = mlp_derivatives.backward(params, values, output, activation, twice=twice)
     gradient = context.gradient(params, back.gradient) | head
-    moved = adapted | _minus({name: params[name] for name in sizes}, gradient, sizes)
-    moved[NUM_ADAPTATIONS] = adapted[NUM_ADAPTATIONS] + 1
-    factor = step_factors(adapted, loop.config)
-    return moved, Adaptation(params, sizes, factor, gradient, values, back, inner)
+    return InnerGradient(params, gradient, values, back, inner)
 
 
 def _push_through(
@@ -112,7 +146,7 @@ def _push_through(
     """Multiply a direction, [K, ...] in theta, by the Jacobian of an adaptation."""
     moved = dict(direction)
     if not first_order:
-        product = _hessian_product(policy, adaptation, direction)
+        product = hessian_product(policy, adaptation.start, direction)
         sizes = adaptation.sizes
         moved |= _minus({name: direction[name] for name in sizes}, product, sizes)
     for name, gradient in _learned(adaptation, direction):
@@ -127,14 +161,14 @@ def _pull_through(
     pulled = dict(cotangent)
     if not first_order:
         sizes = adaptation.sizes
-        scaled = {
+        sized = {
             name: spread(sizes[name], leaf) * cotangent[name]
             if name in sizes
             else torch.zeros_like(leaf)
-            for name, leaf in adaptation.params.items()
+            for name, leaf in adaptation.start.params.items()
         }
-        product = _hessian_product(policy, adaptation, scaled)
-        pulled |= {name: cotangent[name] - product[name] for name in scaled}
+        product = hessian_product(policy, adaptation.start, sized)
+        pulled |= {name: cotangent[name] - product[name] for name in sized}
     for name, gradient in _learned(adaptation, cotangent):
         own, slope = cotangent[STEP_SIZE + name], cotangent[name] * gradient
         per_layer = own.dim() < slope.dim()
@@ -144,16 +178,17 @@ def _pull_through(
 
 def _learned(adaptation: Adaptation, theta: Params) -> list[tuple[str, Tensor]]:
     """Return the weights whose step sizes are learned, with g times the factor on those sizes."""
+    gradient = adaptation.start.gradient
     return [
-        (name, spread(adaptation.factor, adaptation.gradient[name]) * adaptation.gradient[name])
+        (name, spread(adaptation.factor, gradient[name]) * gradient[name])
         for name in adaptation.sizes
         if STEP_SIZE + name in theta
     ]
 
 
-def _hessian_product(policy: MlpPolicy, adaptation: Adaptation, direction: Params) -> Params:
+def hessian_product(policy: MlpPolicy, start: InnerGradient, direction: Params) -> Params:
     """Multiply directions [K, ...] in the weights by H."""
-    params, *_, values, back, inner = adaptation
+    params, _, values, back, inner = start
     activation = policy.config.activation
     of_layers = context.absorbed_tangent(params, direction)
     moved = mlp_derivatives.tangents(params, values, of_layers, activation)
@@ -186,19 +221,17 @@ def linearise(loop: InnerLoop, policy: MlpPolicy, theta: Params, rounds: Rounds)
         theta: for all tasks.
         rounds: what the tasks adapt to, and what the result meets.
     """
-    assert loop.config.inner_objective in SEPARABLE, loop.config.inner_objective
-    (lessons, last, weights), activation = rounds, policy.config.activation
+    assert has_closed_form(policy, loop.config), loop.config.inner_objective
+    lessons, last, weights = rounds
     adapted, chain, first_order = loop.begin(theta, len(last.obs)), [], loop.config.first_order
     for lesson in lessons:
         adapted, step = _adapt(loop, policy, adapted, lesson, twice=not first_order)
         chain.append(step)
-    values, distribution = _forward(policy, adapted, last.obs)
+    after = policies_at(policy, adapted, last.obs)
 
     def pull(cotangent: Distribution) -> Tensor:
-        output, head = _pull(policy, adapted, cotangent)
         direction = {name: torch.zeros_like(adapted[name]) for name in theta}
-        of_layers = mlp_derivatives.backward(adapted, values, output, activation).gradient
-        direction |= context.gradient(adapted, of_layers) | head
+        direction |= after.pull(cotangent)
         for step in reversed(chain):
             direction = _pull_through(policy, step, direction, first_order=first_order)
         return trees.flatten(trees.sum_over_tasks({name: direction[name] for name in theta}))
@@ -208,12 +241,28 @@ def linearise(loop: InnerLoop, policy: MlpPolicy, theta: Params, rounds: Rounds)
         direction |= trees.stack(trees.unflatten(v, theta), len(last.obs))
         for step in chain:
             direction = _push_through(policy, step, direction, first_order=first_order)
-        of_layers = context.absorbed_tangent(adapted, direction)
-        moved = mlp_derivatives.tangents(adapted, values, of_layers, activation)[-1]
-        tangent = _push(policy, adapted, direction, moved, weights.shape)
-        return pull(_scaled(distribution.fisher_product(tangent), weights))  # type: ignore[arg-type]
+        image = after.distribution.fisher_product(after.push(direction))  # type: ignore[arg-type]
+        return pull(scaled(image, weights))
 
-    return Linearisation(distribution, pull, fisher)
+    return Linearisation(after.distribution, pull, fisher)
+
+
+def policies_at(policy: MlpPolicy, stacked: Params, obs: Tensor) -> PoliciesAt:
+    """Return the policies of K tasks at obs [K, E, T, O], and their derivatives."""
+    activation = policy.config.activation
+    values, distribution = _forward(policy, stacked, obs)
+
+    def push(direction: Params) -> Distribution:
+        of_layers = context.absorbed_tangent(stacked, direction)
+        moved = mlp_derivatives.tangents(stacked, values, of_layers, activation)[-1]
+        return _push(policy, stacked, direction, moved, obs.shape[:3])
+
+    def pull(cotangent: Distribution) -> Params:
+        output, head = _pull(policy, stacked, cotangent)
+        of_layers = mlp_derivatives.backward(stacked, values, output, activation).gradient
+        return context.gradient(stacked, of_layers) | head
+
+    return PoliciesAt(distribution, push, pull)
 
 
 def _forward(policy: MlpPolicy, params: Params, obs: Tensor) -> tuple[list[Tensor], Distribution]:
@@ -235,11 +284,6 @@ def _pull(policy: MlpPolicy, params: Params, cotangent: Distribution) -> tuple[T
     """Pull a cotangent of the distributions to the output [K, E * T, out] and other weights."""
     output, head = policy.pull_head(params, cotangent)  # type: ignore[arg-type]
     return output.flatten(1, 2), head
-
-
-def _scaled(distribution: Distribution, factor: Tensor) -> Distribution:
-    """Multiply the parameters of each distribution by a factor [K, E, T]."""
-    return type(distribution)(*(leaf * factor[..., None] for leaf in distribution))
 
 
 def _minus(params: Params, step: Params, sizes: Params) -> Params:

@@ -41,9 +41,9 @@ def unflatten(flat: Tensor, like: Params) -> Params:
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the inner product of two vectors [P], the same bits for any number of threads."""
+    """Return inner products of vectors [..., P], the same bits for any number of threads."""
     # Torch splits a sum over its threads only beyond 32768 terms.
-    return torch.stack([piece.sum() for piece in torch.split(a * b, 16384)]).sum()
+    return torch.stack([piece.sum(-1) for piece in torch.split(a * b, 16384, -1)]).sum(0)
 
 
 def take_over(current: Params, state: Params, owner: str) -> Params:

@@ -58,29 +58,38 @@ class Solution(NamedTuple):
     """What conjugate gradient found."""
 
     x: Tensor
-    """[P]."""
+    """[..., P]."""
     curvature: Tensor
-    """Scalar x^T A x."""
+    """x^T A x, [...]."""
 
 
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-10
 ) -> Solution:
-    """Solve A x = b for a positive definite A given by its product with a vector [P].
+    """Solve A x = b for a symmetric A given by its product with vectors [..., P].
 
-    Stops early once the squared residual is below ``tolerance`` times the squared norm of b.
+    Each vector has a matrix of its own, and its solution does not depend on the others. It is done
+    once its squared residual is below ``tolerance`` times the squared norm of b, or before a
+    direction along which A does not curve upwards: x is then what was found before, 0 where it was
+    the first.
     """
     x, residual = torch.zeros_like(b), b.clone()
     direction, size = residual, dot(residual, residual)
-    limit = tolerance * size
+    limit, open_ = tolerance * size, torch.ones_like(size, dtype=torch.bool)
     for _ in range(iterations):
-        if size <= limit:
+        open_ = open_ & ~(size <= limit)
+        if not open_.any():
             break
         image = product(direction)
-        step = size / dot(direction, image)
-        x, residual = x + step * direction, residual - step * image
+        bend = dot(direction, image)
+        # What is not finite goes on to the solution, where the caller sees it.
+        open_ = open_ & ~(bend <= 0.0)
+        going, step = open_[..., None], (size / bend)[..., None]
+        x = torch.where(going, x + step * direction, x)
+        residual = torch.where(going, residual - step * image, residual)
         size, old_size = dot(residual, residual), size
-        direction = residual + (size / old_size) * direction
+        turned = residual + (size / old_size)[..., None] * direction
+        direction = torch.where(going, turned, direction)
     return Solution(x, dot(x, b - residual))
 
 

@@ -13,6 +13,7 @@ from metarl.agents import AgentConfig
 from metarl.agents.anil import AnilConfig
 from metarl.agents.cavia import CaviaConfig
 from metarl.agents.emaml import EmamlConfig
+from metarl.agents.imaml import ImamlConfig, ImamlTrpoConfig
 from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
 from metarl.agents.meta_sgd import MetaSgdConfig
 from metarl.agents.multi_task import AverageConfig, PretrainedConfig
@@ -46,6 +47,9 @@ SMALL_AGENTS: Mapping[str, AgentConfig] = {
     "cavia": CaviaConfig(policy=_NET, num_context=3),
     "emaml": EmamlConfig(policy=_NET),
     "promp": PrompConfig(policy=_NET, adaptive_kl=True),
+    # 50 steps of half-cheetah are few: with less regularisation its std collapses in adaptation.
+    "imaml": ImamlConfig(policy=_NET, inner_lr=0.02, regularisation=20.0),
+    "imaml-trpo": ImamlTrpoConfig(policy=_NET, inner_lr=0.02, regularisation=20.0),
     "reptile": ReptileConfig(policy=_NET),
     "rl2": Rl2Config(memory_size=6, epochs=2, minibatches=3, learning_rate=1e-4),
     "average": AverageConfig(policy=_NET),

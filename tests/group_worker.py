@@ -44,6 +44,8 @@ CASES = {
     "cavia-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["cavia"]),
     "emaml-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["emaml"]),
     "promp-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["promp"]),
+    "imaml-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["imaml"]),
+    "imaml-trpo-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["imaml-trpo"]),
     "reptile-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["reptile"]),
     "rl2-bandit": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["rl2"]),
     "rl2-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["rl2"]),

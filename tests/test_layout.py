@@ -43,6 +43,7 @@ CORE = (
     ("policies",),
     ("adaptation", "kept_policy", "recurrent"),
     ("mlp_adaptation", "outer_objectives", "policy_export"),
+    ("implicit_gradient",),
     ("meta_gradient",),
     ("gradient_agent",),
     ("trainer", "evaluation", "adapted_policy"),

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from metarl.adaptation import (
     adapt_stacked,
     begin_stacked,
 )
-from metarl.distributions import DiagGaussian, Distribution
+from metarl.distributions import Distribution
 from metarl.linearisation import Linearisation
 from metarl.meta_gradient import AfterAdaptation, Blocks, adapt
 from metarl.policies import (
@@ -30,40 +29,15 @@ from metarl.policies import (
     stacked_distribution,
 )
 from metarl.seeding import Streams
-from metarl.types import Adapted, EnvSpec, Params
+from metarl.types import Adapted, EnvSpec
 from tests.conftest import far_from_symmetric, mean_weights, random_lesson
+from tests.metarl.policies import CountingPolicy, WavePolicy
 
 TASKS, EPISODES, HORIZON, UNITS = 7, 2, 5, 6
 CONFIG = InnerConfig(inner_lr=0.25, later_lr_scale=0.5, inner_objective="ratio")
 MANY = 2**40
 SHARE = 0.6
 """Sum of the weights in the mean KL: other processes may hold further tasks."""
-
-
-class WavePolicy(NamedTuple):
-    """A Gaussian over waves of the observation: no perceptron, and weights of other names."""
-
-    spec: EnvSpec
-
-    def init(self, streams: Streams) -> Params:
-        size = self.spec.observation_size
-        frequency = 2.0 * streams.uniform("frequency", 1, (size, 4))[0]
-        amplitude = streams.uniform("amplitude", 1, (4, self.spec.action_size))[0]
-        return {"frequency": frequency, "amplitude": amplitude, "width": torch.tensor(0.5)}
-
-    def distribution(self, params: Params, obs: Tensor) -> DiagGaussian:
-        mean = torch.sin(obs @ params["frequency"]) @ params["amplitude"]
-        return DiagGaussian(mean, torch.tanh(params["width"] + 0.1 * mean))
-
-
-class CountingPolicy(GaussianPolicy):
-    """A Gaussian perceptron that notes each of its forward passes."""
-
-    passes: ClassVar[list[int]] = []
-
-    def head(self, params: Params, output: Tensor) -> DiagGaussian:
-        self.passes.append(len(self.passes))
-        return super().head(params, output)
 
 
 class Setting:

@@ -1,0 +1,250 @@
+"""Adaptation as a regularised problem, and its implicit derivative.
+
+Rajeswaran, Finn, Kakade and Levine 2019 (iMAML). For one task, with L the inner loss of a round D,
+theta the weights before any adaptation and lambda the regularisation:
+
+    phi* = argmin_phi L(phi; D) + lambda / 2 |phi - theta|^2                          (equation 3)
+    d phi* / d theta = (I + H / lambda)^-1,   H the Hessian of L at phi*               (lemma 1)
+
+``solve`` approaches phi* by gradient steps. ``linearise`` multiplies by the Jacobian, which is
+symmetric, through conjugate gradient; it sees the point that was reached and not the way there, so
+neither its memory nor its time depends on the number of steps.
+
+With several rounds each is a problem of its own around the same theta: round i starts from where
+round i - 1 ended, with a ratio whose denominator is the policy that acted. phi* of the last round
+then is a function of theta and of that round alone; the earlier ones have chosen where the solver
+starts, and the data. No derivative passes through either.
+
+**Negative curvature.** Losses of reinforcement learning are not convex, and where an eigenvalue
+of H is below -lambda, phi* is no minimum. Conjugate gradient stops before a direction along which
+I + H / lambda does not curve upwards and keeps what it has. Where it has nothing yet, the Jacobian
+of that task is taken as I, which is the first-order gradient.
+
+Everything here is for a block of tasks, as in ``metarl.mlp_adaptation``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp, vjp, vmap
+
+from metarl import mlp_adaptation, trees
+from metarl.adaptation import (
+    ANCHOR,
+    NUM_ADAPTATIONS,
+    InnerConfig,
+    Lesson,
+    Rounds,
+    begin_stacked,
+    fault_in_reuse,
+    inner_loss,
+    spread,
+    step_factors,
+    weights_of,
+)
+from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields
+from metarl.distributions import Distribution, scaled
+from metarl.linearisation import Linearisation
+from metarl.mlp_adaptation import PoliciesAt
+from metarl.objectives import InnerObjective
+from metarl.policies import MlpPolicy, Policy, stacked_distribution
+from metarl.trust_region import conjugate_gradient
+from metarl.types import Adapted, Params
+
+_Product: TypeAlias = Callable[[Params], Params]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProximalConfig(InnerConfig):
+    """An adaptation that solves a regularised problem."""
+
+    inner_lr: float = 0.05
+    """alpha, size of the solver's steps in the first adaptation."""
+    inner_objective: InnerObjective = "ratio"
+    """What an adaptation raises. After its first step the policy no longer is the one that acted:
+    the log-likelihood, which takes it to be, is refused with more than one."""
+    first_order: bool = False
+    """Take the Jacobian of an adaptation as the identity, its limit for large lambda."""
+    regularisation: float = 10.0
+    """lambda, weight of the squared distance from theta."""
+    inner_steps: int = 5
+    """Steps of the solver in each adaptation, all on the same round."""
+    cg_iterations: int = 5
+    """Iterations of conjugate gradient for a product with the Jacobian."""
+    cg_damping: float = 0.0
+    """Added to lambda in the Jacobian alone, which brings it closer to the identity."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(
+            self,
+            {
+                "regularisation": POSITIVE,
+                "inner_steps": COUNT,
+                "cg_iterations": COUNT,
+                "cg_damping": NON_NEGATIVE,
+            },
+            fault_in_reuse(self, self.inner_steps, "inner_steps"),
+        )
+        check_fields(self, {}, _fault_in_step_size(self))
+
+
+def _fault_in_step_size(config: ProximalConfig) -> str | None:
+    """Say what is wrong with steps that overshoot theta by more than they were away from it."""
+    size = config.inner_lr * max(1.0, config.later_lr_scale)
+    if size * config.regularisation < 2.0:
+        return None
+    return (
+        f"{type(config).__name__}.inner_lr times regularisation must be below 2, or the solver"
+        f" swings away from theta; got {size} x {config.regularisation}"
+    )
+
+
+class ProximalLoop(NamedTuple):
+    """What adapts to a task by solving its regularised problem, and how."""
+
+    policy: Policy
+    config: ProximalConfig
+
+    def begin(self, theta: Params, num_tasks: int) -> Adapted:
+        """Return what is known of K tasks that were never met: theta, twice."""
+        start = begin_stacked(theta, num_tasks)
+        return start | {ANCHOR + name: start[name] for name in theta}
+
+
+def solve(loop: ProximalLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
+    """Approach each task's phi* by gradient steps on one round, and record no graph."""
+    policy, config = loop
+    phi, factor = weights_of(adapted), step_factors(adapted, config)
+    anchor = {name: adapted[ANCHOR + name] for name in phi}
+    size = {name: spread(config.inner_lr * factor, leaf) for name, leaf in phi.items()}
+    for _ in range(config.inner_steps):
+        slope = _gradient(policy, config, phi, lesson)
+        phi = {
+            name: leaf - size[name] * (slope[name] + config.regularisation * (leaf - anchor[name]))
+            for name, leaf in phi.items()
+        }
+    return adapted | phi | {NUM_ADAPTATIONS: adapted[NUM_ADAPTATIONS] + 1}
+
+
+def linearise(loop: ProximalLoop, theta: Params, rounds: Rounds) -> Linearisation:
+    """Linearise what theta does to the distributions of a block of tasks after adaptation.
+
+    Args:
+        loop: the adaptation.
+        theta: for all tasks.
+        rounds: what the tasks adapt to, and what the result meets.
+    """
+    lessons, last, weights = rounds
+    adapted = loop.begin(theta, len(last.obs))
+    for lesson in lessons:
+        adapted = solve(loop, adapted, lesson)
+    phi = weights_of(adapted)
+    after, through = _policies_at(loop.policy, phi, last.obs), _jacobian(loop, phi, lessons[-1:])
+
+    def pull(cotangent: Distribution) -> Tensor:
+        slope = through(after.pull(cotangent))
+        return trees.flatten(trees.sum_over_tasks({name: slope[name] for name in theta}))
+
+    def fisher(v: Tensor) -> Tensor:
+        direction = through(trees.stack(trees.unflatten(v, theta), len(last.obs)))
+        image = after.distribution.fisher_product(after.push(direction))  # type: ignore[arg-type]
+        return pull(scaled(image, weights))
+
+    return Linearisation(after.distribution, pull, fisher)
+
+
+def _jacobian(loop: ProximalLoop, phi: Params, lessons: Sequence[Lesson]) -> _Product:
+    """Return the product with each task's Jacobian at phi, by the last lesson if there is one."""
+    config = loop.config
+    if config.first_order or not lessons:
+        return lambda direction: direction
+    hessian = _hessian(loop.policy, config, phi, lessons[-1])
+    strength = config.regularisation + config.cg_damping
+    like = {name: leaf[0] for name, leaf in phi.items()}
+
+    def matrix(v: Tensor) -> Tensor:
+        product = hessian(vmap(lambda one: trees.unflatten(one, like))(v))
+        return v + _flat(product, like) / strength
+
+    def through(direction: Params) -> Params:
+        b = _flat(direction, like)
+        # To the last bit, where the iterations lead there.
+        tolerance = torch.finfo(b.dtype).eps ** 2
+        x, curvature = conjugate_gradient(matrix, b, config.cg_iterations, tolerance)
+        found = torch.where((curvature == 0.0)[:, None], b, x)
+        solution: Params = vmap(lambda one: trees.unflatten(one, like))(found)
+        return solution
+
+    return through
+
+
+def _flat(stacked: Params, like: Params) -> Tensor:
+    """Lay the leaves [K, ...] end to end in the order of ``like``: [K, P]."""
+    flat: Tensor = vmap(trees.flatten)({name: stacked[name] for name in like})
+    return flat
+
+
+def _gradient(policy: Policy, config: InnerConfig, phi: Params, lesson: Lesson) -> Params:
+    """Differentiate the inner loss of each task at phi [K, ...]."""
+    if isinstance(policy, MlpPolicy):
+        return mlp_adaptation.inner_gradient(policy, config, phi, lesson, twice=False).gradient
+
+    def loss(params: Params, one: Lesson) -> Tensor:
+        return inner_loss(policy, config, params, one)
+
+    with torch.no_grad():
+        gradient: Params = vmap(grad(loss))(phi, lesson)
+    return gradient
+
+
+def _hessian(policy: Policy, config: InnerConfig, phi: Params, lesson: Lesson) -> _Product:
+    """Return the product with the Hessian of each task's inner loss at phi [K, ...]."""
+    if mlp_adaptation.has_closed_form(policy, config):
+        start = mlp_adaptation.inner_gradient(policy, config, phi, lesson, twice=True)
+        return partial(mlp_adaptation.hessian_product, policy, start)
+
+    def product(params: Params, one: Lesson, direction: Params) -> Params:
+        slope = grad(lambda moving: inner_loss(policy, config, moving, one))
+        image: Params = jvp(slope, (params,), (direction,))[1]
+        return image
+
+    @torch.no_grad()
+    def products(direction: Params) -> Params:
+        image: Params = vmap(product)(phi, lesson, direction)
+        return image
+
+    return products
+
+
+def _policies_at(policy: Policy, phi: Params, obs: Tensor) -> PoliciesAt:
+    """Return the policies of K tasks at obs [K, E, T, O], and their derivatives."""
+    if isinstance(policy, MlpPolicy):
+        return mlp_adaptation.policies_at(policy, phi, obs)
+
+    def push(params: Params, seen: Tensor, direction: Params) -> Distribution:
+        at = partial(policy.distribution, obs=seen)
+        tangent: Distribution = jvp(at, (params,), (direction,))[1]
+        return tangent
+
+    def pull(params: Params, seen: Tensor, cotangent: Distribution) -> Params:
+        slope: Params = vjp(partial(policy.distribution, obs=seen), params)[1](cotangent)[0]
+        return slope
+
+    with torch.no_grad():
+        phi = _own_memory(phi)
+        distribution = stacked_distribution(policy, phi, obs)
+    return PoliciesAt(
+        distribution,
+        torch.no_grad()(lambda direction: vmap(push)(phi, obs, _own_memory(direction))),
+        torch.no_grad()(lambda cotangent: vmap(pull)(phi, obs, cotangent)),
+    )
+
+
+def _own_memory(stacked: Params) -> Params:
+    """Copy what tasks share: forward-mode differentiation does not take expanded leaves."""
+    return {name: leaf.contiguous() for name, leaf in stacked.items()}
