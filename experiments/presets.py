@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 
 from metarl.checks import InputError, unknown
 from metarl.experiments.experiment import Experiment
+from metarl.experiments.presets_fomaml import FOMAML
 from metarl.experiments.presets_maml import MAML
 from metarl.experiments.presets_reptile import REPTILE
 
 PRESETS: Mapping[str, Callable[[], Experiment]] = {
-    make().preset: make for make in (*MAML, *REPTILE)
+    make().preset: make for make in (*MAML, *FOMAML, *REPTILE)
 }
 
 

@@ -10,7 +10,7 @@ from torch.func import grad, vmap
 
 from metarl import baselines, trees
 from metarl.checks import NON_NEGATIVE, UNIT, Allowed, check_fields, fault_in_choice
-from metarl.objectives import OBJECTIVES, InnerObjective
+from metarl.objectives import OBJECTIVES, InnerObjective, Objective
 from metarl.policies import Policy
 from metarl.returns import generalised_advantages, masked_mean, standardise
 from metarl.types import Adapted, Params, Trajectories
@@ -19,6 +19,8 @@ NUM_ADAPTATIONS = "num_adaptations"
 """Leaf [K] of what such an agent knows: how often it has adapted to each task."""
 STEP_SIZE = "step_size/"
 """Before a weight's name: its own step sizes, of its shape or one for all of it."""
+MEMORY = "memory/"
+"""Before what an inner optimiser remembers of a task."""
 
 _MISFIT = 1e-2
 """Share of the returns' size below which advantages count as the baseline's error. Measured: in
@@ -60,6 +62,10 @@ class Lesson(NamedTuple):
     def take(self, rows: slice | Tensor) -> "Lesson":
         """Return that of some of the tasks."""
         return Lesson(*(field[rows] for field in self))
+
+    def of_episodes(self, episodes: slice) -> "Lesson":
+        """Return that of some of each task's episodes."""
+        return Lesson(*(field[:, episodes] for field in self))
 
 
 class Rounds(NamedTuple):
@@ -180,7 +186,7 @@ def weights_of(adapted: Adapted) -> Params:
     return {
         name: leaf
         for name, leaf in adapted.items()
-        if name != NUM_ADAPTATIONS and not name.startswith(STEP_SIZE)
+        if name != NUM_ADAPTATIONS and not name.startswith((STEP_SIZE, MEMORY))
     }
 
 
@@ -205,19 +211,23 @@ def adapt_stacked(loop: InnerLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
     return adapted | moved | {NUM_ADAPTATIONS: adapted[NUM_ADAPTATIONS] + 1}
 
 
+def inner_loss(policy: Policy, params: Params, lesson: Lesson, objective: Objective) -> Tensor:
+    """Return what adaptation to one task lowers: the negative of its objective."""
+    log_prob = policy.distribution(params, lesson.obs).log_prob(lesson.action)
+    return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)
+
+
 def gradient_step(loop: InnerLoop, params: Params, lesson: Lesson, sizes: Params) -> Params:
     """Take one policy-gradient step in one task: theta' = theta + alpha grad J(theta).
 
     Returns:
         The weights that moved: those that ``sizes`` has step sizes for.
     """
-    policy, config = loop.policy, loop.config
+    config = loop.config
     start = trees.detach(params) if config.first_order else params
 
     def loss(moving: Params) -> Tensor:
-        log_prob = policy.distribution(start | moving, lesson.obs).log_prob(lesson.action)
-        objective = OBJECTIVES[config.inner_objective]
-        return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)
+        return inner_loss(loop.policy, start | moving, lesson, OBJECTIVES[config.inner_objective])
 
     gradient = grad(loss)({name: start[name] for name in sizes})
     return {name: params[name] - size * gradient[name] for name, size in sizes.items()}

@@ -94,16 +94,39 @@ def _adapt(
 ) -> tuple[Adapted, Adaptation]:
     """Take one policy-gradient step; with ``twice``, it can be differentiated."""
     params, sizes = weights_of(adapted), loop.step_sizes(adapted)
-    activation, objective = policy.config.activation, OBJECTIVES[loop.config.inner_objective]
-    values, distribution = _forward(policy, params, lesson.obs)
-    inner = _inner(distribution, lesson, objective, twice=twice)
-    output, head = _pull(policy, params, inner.gradient())
-    back = mlp_derivatives.backward(params, values, output, activation, twice=twice)
-    gradient = back.gradient | head
-    moved = adapted | _minus({name: params[name] for name in sizes}, gradient, sizes)
+    objective = OBJECTIVES[loop.config.inner_objective]
+    gradient, values, back, inner = _differentiate(policy, params, lesson, objective, twice=twice)
+    moved = adapted | descend({name: params[name] for name in sizes}, gradient, sizes)
     moved[NUM_ADAPTATIONS] = adapted[NUM_ADAPTATIONS] + 1
     factor = step_factors(adapted, loop.config)
     return moved, Adaptation(params, sizes, factor, gradient, values, back, inner)
+
+
+def loss_gradient(
+    policy: MlpPolicy, params: Params, lesson: Lesson, objective: Objective
+) -> Params:
+    """Differentiate each task's ``adaptation.inner_loss`` by its weights [K, ...]."""
+    return _differentiate(policy, params, lesson, objective, twice=False)[0]
+
+
+def descend(params: Params, step: Params, sizes: Params) -> Params:
+    """Take steps of given sizes, [K] or [K, ...], against ``step``; leaves are [K, ...]."""
+    return {
+        name: torch.addcmul(leaf, spread(sizes[name], leaf), step[name], value=-1)
+        for name, leaf in params.items()
+    }
+
+
+def _differentiate(
+    policy: MlpPolicy, params: Params, lesson: Lesson, objective: Objective, *, twice: bool
+) -> tuple[Params, list[Tensor], mlp_derivatives.Backward, Inner]:
+    """Return the gradient of the inner loss, and what its way through the network has left."""
+    values, distribution = _forward(policy, params, lesson.obs)
+    inner = _inner(distribution, lesson, objective, twice=twice)
+    output, head = _pull(policy, params, inner.gradient())
+    activation = policy.config.activation
+    back = mlp_derivatives.backward(params, values, output, activation, twice=twice)
+    return back.gradient | head, values, back, inner
 
 
 def _push_through(
@@ -114,7 +137,7 @@ def _push_through(
     if not first_order:
         product = _hessian_product(policy, adaptation, direction)
         sizes = adaptation.sizes
-        moved |= _minus({name: direction[name] for name in sizes}, product, sizes)
+        moved |= descend({name: direction[name] for name in sizes}, product, sizes)
     for name, gradient in _learned(adaptation, direction):
         moved[name] = moved[name] - spread(direction[STEP_SIZE + name], gradient) * gradient
     return moved
@@ -234,11 +257,3 @@ def _pull(policy: MlpPolicy, params: Params, cotangent: Distribution) -> tuple[T
 def _scaled(distribution: Distribution, factor: Tensor) -> Distribution:
     """Multiply the parameters of each distribution by a factor [K, E, T]."""
     return type(distribution)(*(leaf * factor[..., None] for leaf in distribution))
-
-
-def _minus(params: Params, step: Params, sizes: Params) -> Params:
-    """Take steps of given sizes against ``step``, both with leaves [K, ...]."""
-    return {
-        name: torch.addcmul(leaf, spread(sizes[name], leaf), step[name], value=-1)
-        for name, leaf in params.items()
-    }

@@ -29,12 +29,12 @@ CORE = (
         "bundle",
     ),
     ("linearisation", "networks", "objectives", "baselines", "sampler", "optimizers"),
-    ("mlp_derivatives", "trust_region", "ascent"),
+    ("mlp_derivatives", "trust_region", "ascent", "annealing"),
     ("policies",),
     ("adaptation",),
     ("mlp_adaptation", "outer_objectives"),
     ("meta_gradient",),
-    ("gradient_agent",),
+    ("gradient_agent", "inner_learners"),
     ("trainer", "evaluation"),
 )
 CONTRACTS = {"metarl.types", "metarl.checks", "metarl.seeding", "metarl.protocols"}
@@ -50,7 +50,8 @@ ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench_peers"},
-    "stable_baselines3": {"metarl.envs.sb3", "metarl.experiments.bench_peers"},
+    "stable_baselines3": {"metarl.envs.sb3"}
+    | {f"metarl.experiments.{name}" for name in ("bench_peers", "reptile_sb3")},
 }
 
 
