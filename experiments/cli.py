@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | evaluate | table | check | ...``."""
+"""The command line: ``metarl list | train | evaluate | table | plot | ...``."""
 
 import importlib.metadata
 import json
@@ -29,6 +29,7 @@ from metarl.experiments.experiment import Device, Experiment
 from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
 from metarl.experiments.listing import list_command
+from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
@@ -36,7 +37,7 @@ from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "table", "check", "gallery")
+_EXPLAIN_THEMSELVES = ("evaluate", "table", "plot", "check", "gallery")
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
@@ -129,6 +130,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
     "table": Command(table_command, "table RUN_DIR...", "final results of runs, side by side"),
+    "plot": Command(plot_command, "plot RUN_DIR... --out FILE", "runs in one figure"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
     "bench": Command(bench_command, "bench PRESET|envs|gpu|scaling", "measure speed"),
