@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from metarl.agents.maml import MamlTrpoConfig
 from metarl.experiments.experiment import Experiment
 from metarl.experiments.presets_maml import maml_half_cheetah_dir, maml_navigation
 
@@ -22,7 +23,8 @@ def fomaml_half_cheetah_dir() -> Experiment:
 
 
 def _first_order(experiment: Experiment) -> Experiment:
-    agent = replace(experiment.agent, first_order=True)  # type: ignore[call-arg]
+    assert isinstance(experiment.agent, MamlTrpoConfig)
+    agent = replace(experiment.agent, first_order=True)
     return replace(experiment, preset=f"{experiment.preset}@first-order", agent=agent)
 
 

@@ -23,6 +23,7 @@ from metarl.annealing import AnnealedOptimizer, OuterStepConfig
 from metarl.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from metarl.checks import COUNT, COUNT_OR_ZERO, SEED, InputError, check_fields
 from metarl.envs.sb3 import TaskVecEnv
+from metarl.envs.task_dicts import TaskDict
 from metarl.seeding import Streams
 from metarl.statistics import FloatArray
 from metarl.trainer import Iteration
@@ -78,12 +79,11 @@ class Sb3Reptile:
         wrapped in SB3's ``VecMonitor``, the mean return of the episodes that ended on the tasks.
         """
         for number in range(self.iteration, iterations):
-            here = self._streams.at("train", number)
             phi, step_size = self.outer.weights(), self.outer.step_size
             offsets, returns = [], []
-            for slot, task in enumerate(self._draw_tasks(here)):
+            for slot, task in enumerate(self.draw_tasks(number)):
                 self.begin(task)
-                self.adapt(here.at("task", slot), self.config.rollouts)
+                self.learn(number, slot)
                 learned = self._weights()
                 offsets.append({name: phi[name] - leaf for name, leaf in learned.items()})
                 returns += [episode["r"] for episode in self.model.ep_info_buffer or ()]
@@ -110,10 +110,24 @@ class Sb3Reptile:
                 leaf.copy_(self.outer.params[name])
         self.model.policy.optimizer.state.clear()
 
-    def adapt(self, streams: Streams, rollouts: int) -> None:
-        """Let the model learn, from fresh episodes of its task on."""
-        self.model.set_random_seed(_seed(streams))
-        self.model.learn(rollouts * self.model.n_steps * self._env.num_envs)
+    def learn(self, iteration: int, slot: int) -> None:
+        """Let the model learn its task, with what is drawn there in training."""
+        self._adapt(self._streams.at("train", iteration, "task", slot))
+
+    def draw_tasks(self, iteration: int) -> list[TaskDict]:
+        """Return the training tasks of a meta-iteration, counted from 0."""
+        # Tasks that the environment draws follow from the seed of its last reset.
+        self._env.seed(_seed(self._streams.at("train", iteration, "tasks")))
+        self._env.reset()
+        return self._env.sample_tasks(self.config.tasks_per_update)
+
+    def held_out_tasks(self, num_tasks: int) -> list[TaskDict]:
+        """Return the first tasks of the environment's frozen list.
+
+        Raises:
+            InputError: the list is shorter.
+        """
+        return self._env.held_out_tasks(num_tasks)
 
     def evaluate(
         self,
@@ -144,7 +158,7 @@ class Sb3Reptile:
             self.begin(task)
             for number in range(adaptations + 1):
                 if number:
-                    self.adapt(here.at("learn", number), self.config.rollouts)
+                    self._adapt(here.at("learn", number))
                 self.model.set_random_seed(_seed(here.at("score", number)))
                 scores[slot, number], _ = evaluate_policy(
                     self.model,
@@ -187,11 +201,10 @@ class Sb3Reptile:
         learner = type(self.model).__name__
         return {"learner": learner, "env_steps": self.env_steps, **asdict(self.config)}
 
-    def _draw_tasks(self, streams: Streams) -> list[dict[str, Any]]:
-        """Draw training tasks; those of the environment follow from the seed of its last reset."""
-        self._env.seed(_seed(streams.at("tasks")))
-        self._env.reset()
-        return self._env.sample_tasks(self.config.tasks_per_update)
+    def _adapt(self, streams: Streams) -> None:
+        """Let the model learn from fresh episodes of its task."""
+        self.model.set_random_seed(_seed(streams))
+        self.model.learn(self.config.rollouts * self.model.n_steps * self._env.num_envs)
 
     def _weights(self) -> Params:
         named = self.model.policy.named_parameters()
