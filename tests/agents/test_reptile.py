@@ -124,6 +124,13 @@ def test_what_is_known_of_a_new_task_tells_none_apart_and_remembers_nothing() ->
     assert not any(known[name].any() for name in memory)
 
 
+def test_a_round_too_short_for_the_minibatches_is_refused_at_the_start() -> None:
+    agent = new_agent(False, PPO)
+    agent.begin(3, 2)
+    with pytest.raises(InputError, match="inner_minibatches=2 needs as many episodes"):
+        agent.begin(3, 1)
+
+
 def test_a_step_that_is_not_finite_is_left_out_and_counted() -> None:
     agent = new_agent(False, replace(ADAM, anneal_over=3))
     before = agent.state_dict()
