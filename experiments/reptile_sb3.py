@@ -180,7 +180,7 @@ class Sb3Reptile:
 
         Raises:
             InputError: it is of another algorithm or configuration, or of other weights.
-            CheckpointError: there are checkpoints, and none of them is good.
+            ValueError: there are checkpoints, and none of them is good.
         """
         found = latest_checkpoint(folder, lambda text: warnings.warn(text, stacklevel=3))
         if found is None:

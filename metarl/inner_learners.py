@@ -39,9 +39,10 @@ from metarl.adaptation import (
 )
 from metarl.checks import COUNT, FRACTION, POSITIVE, Allowed, InputError, check_fields, unknown
 from metarl.meta_gradient import DEFAULT_BLOCKS, Blocks, in_blocks
-from metarl.objectives import OBJECTIVES, Objective, clipped
+from metarl.objectives import OBJECTIVES, Objective
 from metarl.optimizers import OPTIMIZERS, OptimizerName
 from metarl.policies import MlpPolicy, Policy
+from metarl.returns import masked_mean
 from metarl.types import Adapted, Params
 
 LearnerName: TypeAlias = Literal["policy_gradient", "ppo"]
@@ -114,6 +115,21 @@ class LearnerConfig(InnerConfig):
             for name in names
             if getattr(self, name) != defaults[name]
         ]
+
+
+def clipped(clip: float) -> Objective:
+    """Return the mean of min(r A, clip(r, 1 - clip, 1 + clip) A), with r the ratio.
+
+    Schulman et al. 2017 (PPO), equation 7; for several steps on the same experience.
+    """
+
+    def objective(log_prob: Tensor, old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+        # Steps after the end hold no action that the policy chose: their exponent may overflow.
+        ratio = torch.exp(torch.where(mask, log_prob - old, 0.0))
+        bounded = ratio.clamp(1.0 - clip, 1.0 + clip) * advantage
+        return masked_mean(torch.minimum(ratio * advantage, bounded), mask)
+
+    return objective
 
 
 def begin_learning(

@@ -41,25 +41,4 @@ def ratio(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, mask: Tenso
     return masked_mean(torch.exp(exponent) * advantage, mask)
 
 
-def clipped(clip: float) -> Objective:
-    """Return the mean of min(r A, clip(r, 1 - clip, 1 + clip) A), with r the ratio.
-
-    Schulman et al. 2017 (PPO), equation 7; for several steps on the same experience.
-    """
-
-    def objective(
-        log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, mask: Tensor
-    ) -> Tensor:
-        exponent = torch.where(mask, log_prob - old_log_prob, 0.0)
-        return masked_mean(clipped_gain(torch.exp(exponent), advantage, clip), mask)
-
-    return objective
-
-
-def clipped_gain(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """Return min(r A, clip(r, 1 - clip, 1 + clip) A) for each step, [...]."""
-    bounded = ratio.clamp(1.0 - clip, 1.0 + clip) * advantage
-    return torch.minimum(ratio * advantage, bounded)
-
-
 OBJECTIVES: dict[str, Objective] = {"log_likelihood": log_likelihood, "ratio": ratio}

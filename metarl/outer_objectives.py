@@ -11,7 +11,6 @@ from torch import Tensor
 
 from metarl.adaptation import Lesson
 from metarl.distributions import Distribution
-from metarl.objectives import clipped_gain
 from metarl.returns import weighted_sum
 
 
@@ -28,9 +27,12 @@ def clipped_surrogate(
     Schulman et al. 2017 (PPO), equation 7.
     """
 
-    return lambda new: weighted_sum(
-        clipped_gain(_ratio(new, lesson), lesson.advantage, clip), weights
-    )
+    def value(new: Distribution) -> Tensor:
+        ratio, advantage = _ratio(new, lesson), lesson.advantage
+        bounded = ratio.clamp(1.0 - clip, 1.0 + clip) * advantage
+        return weighted_sum(torch.minimum(ratio * advantage, bounded), weights)
+
+    return value
 
 
 def log_likelihood_surrogate(lesson: Lesson, weights: Tensor) -> Callable[[Distribution], Tensor]:
