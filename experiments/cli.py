@@ -1,4 +1,4 @@
-"""The command line: ``metarl list | train | evaluate | adapt | table | ...``."""
+"""The command line: ``metarl list | train | evaluate | adapt | table | plot | ...``."""
 
 import importlib.metadata
 import json
@@ -30,6 +30,7 @@ from metarl.experiments.experiment import Device, Experiment
 from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
 from metarl.experiments.listing import list_command
+from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.references import Judged, ceiling_curves, reference_curves
 from metarl.experiments.scratch import scratch_command
@@ -40,7 +41,7 @@ from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "check", "gallery")
+_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery")
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
@@ -142,6 +143,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command(train_command, "train PRESET", "meta-train, or resume"),
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
     "table": Command(table_command, "table RUN_DIR...", "final results of runs, side by side"),
+    "plot": Command(plot_command, "plot RUN_DIR... --out FILE", "runs in one figure"),
     "adapt": Command(
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),

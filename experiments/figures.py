@@ -6,13 +6,13 @@ matplotlib is imported when a figure is drawn, and used without pyplot: no state
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metarl.checkpoint import write_bytes_atomic
-from metarl.statistics import CurveSummary
+from metarl.statistics import CurveSummary, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,9 @@ _FLOORS = (
     ("#E69F00", (0, (4, 1, 1, 1, 1, 1))),
 )
 SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
-INK = "#333333"
+_MANY = (_AGENT, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+INK, _AXIS = "#333333", "#999999"
 _SIZE = (6.4, 4.2)
 _DPI = 150
 _SMOOTHED_OVER = 60
@@ -99,6 +101,68 @@ def learning_figure(
     save_figure(figure, path)
 
 
+def comparison_figure(
+    path: Path,
+    title: str,
+    learning: Mapping[str, tuple[FloatArray, FloatArray]],
+    adapting: Mapping[str, CurveSummary],
+    score_label: str,
+) -> None:
+    """Draw several settings: on the left as they learned, on the right as they adapt at the end.
+
+    Args:
+        path: of a PNG.
+        title: of the figure.
+        learning: by setting, env steps [P] and returns after adaptation [seeds, P]: the mean over
+            seeds is a line, their range a band.
+        adapting: curves on held-out tasks by setting, with the same names; others are floors.
+        score_label: what a score is.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(2 * _SIZE[0], _SIZE[1]), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=11, color=INK, x=0.02, ha="left")
+    left, right = figure.subplots(1, 2)
+    for place, (name, (env_steps, returns)) in enumerate(learning.items()):
+        colour, dashes = _of_many(place)
+        _learning_line(left, env_steps, returns, (colour, dashes))
+        curve = adapting[name]
+        band = (np.arange(len(curve.iqm)), curve.ci_low, curve.ci_high)
+        right.fill_between(*band, color=colour, alpha=0.12, linewidth=0)
+        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": "o"}
+        right.plot(curve.iqm, label=f"{name}: {_ends(curve.iqm)}", markersize=4, **style)
+    floors = [name for name in adapting if name not in learning]
+    for place, name in enumerate(floors, start=1):
+        dashes = _DASHES[place % len(_DASHES)]
+        right.plot(adapting[name].iqm, color=_AXIS, linestyle=dashes, marker=".", label=name)
+    left.set_xlabel("environment steps (millions), adaptation included")
+    left.set_ylabel("return after adaptation, in training")
+    right.set_xlabel("adaptations on a held-out task")
+    right.set_ylabel(score_label)
+    right.set_xticks(range(max(len(curve.iqm) for curve in adapting.values())))
+    for axes in (left, right):
+        style_axes(axes)
+    _legend(right, "IQM, first to last (band: 95% interval)")
+    save_figure(figure, path)
+
+
+def _learning_line(
+    axes: "Axes", env_steps: FloatArray, returns: FloatArray, style: tuple[str, Any]
+) -> None:
+    """Draw returns [seeds, P] in training, smoothed: their mean as a line, their range a band."""
+    colour, dashes = style
+    width = 1 + 2 * (returns.shape[1] // _SMOOTHED_OVER)
+    smooth = np.stack([_moving_average(row, width) for row in returns])
+    x = env_steps / 1e6
+    axes.fill_between(x, smooth.min(0), smooth.max(0), color=colour, alpha=0.15, linewidth=0)
+    axes.plot(x, smooth.mean(0), color=colour, linestyle=dashes, linewidth=1.8)
+
+
+def _of_many(place: int) -> tuple[str, Any]:
+    """Return colour and dashes of one of many lines: each colour comes once with each dashes."""
+    return _MANY[place % len(_MANY)], _DASHES[place // len(_MANY) % len(_DASHES)]
+
+
 def scaling_figure(
     path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[float]]], x: Sequence[float]
 ) -> None:
@@ -150,7 +214,7 @@ def style_axes(axes: "Axes") -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#999999")
-    axes.tick_params(colors=INK, labelsize=9, length=3, color="#999999")
+    axes.tick_params(colors=INK, labelsize=9, length=3, color=_AXIS)
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
     axes.margins(x=0.03)

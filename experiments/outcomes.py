@@ -12,6 +12,9 @@ from metarl.logger import read_metrics
 from metarl.runs import Config, RunConflictError, read_config
 from metarl.statistics import CurveSummary, FloatArray, summarise_curve
 
+NO_SETTING = ("seed", "threads", "device", "checkpoint_every", "evaluate_every")
+"""Fields of a config by which runs of one setting may differ."""
+
 
 class Outcome(NamedTuple):
     """One run at its end."""
@@ -111,7 +114,6 @@ def _environment(config: Config) -> str:
 
 
 def _all_but_seed(outcome: Outcome) -> str:
-    free = ("seed", "threads", "device", "checkpoint_every", "evaluate_every")
-    kept = {key: value for key, value in outcome.config.items() if key not in free}
+    kept = {key: value for key, value in outcome.config.items() if key not in NO_SETTING}
     # Seeds are compared on the same tasks after the same number of adaptations.
     return json.dumps([kept, outcome.iteration, outcome.per_task.shape])

@@ -10,6 +10,7 @@ from metarl.experiments.experiment import Experiment
 from metarl.experiments.presets_anil import ANIL
 from metarl.experiments.presets_cavia import CAVIA
 from metarl.experiments.presets_emaml import EMAML
+from metarl.experiments.presets_fomaml import FOMAML
 from metarl.experiments.presets_imaml import IMAML
 from metarl.experiments.presets_maml import MAML
 from metarl.experiments.presets_meta_sgd import META_SGD
@@ -22,6 +23,7 @@ PRESETS: Mapping[str, Callable[[], Experiment]] = {
     make().preset: make
     for make in (
         *MAML,
+        *FOMAML,
         *IMAML,
         *EMAML,
         *PROMP,

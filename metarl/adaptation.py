@@ -10,7 +10,7 @@ from torch.func import grad, vmap
 
 from metarl import baselines, trees
 from metarl.checks import NON_NEGATIVE, UNIT, Allowed, check_fields, fault_in_choice
-from metarl.objectives import OBJECTIVES, InnerObjective
+from metarl.objectives import OBJECTIVES, InnerObjective, Objective
 from metarl.policies import Policy
 from metarl.returns import generalised_advantages, masked_mean, standardise
 from metarl.types import Adapted, Params, Trajectories
@@ -21,6 +21,8 @@ STEP_SIZE = "step_size/"
 """Before a weight's name: its own step sizes, of its shape or one for all of it."""
 ANCHOR = "anchor/"
 """Before a weight's name: the value that adaptation is drawn back to."""
+MEMORY = "memory/"
+"""Before what an inner optimiser remembers of a task."""
 
 _MISFIT = 1e-3
 """Share of the returns' size below which advantages count as the baseline's error. Measured: 0.0002
@@ -63,6 +65,10 @@ class Lesson(NamedTuple):
     def take(self, rows: slice | Tensor) -> "Lesson":
         """Return that of some of the tasks."""
         return Lesson(*(field[rows] for field in self))
+
+    def of_episodes(self, episodes: slice) -> "Lesson":
+        """Return that of some of each task's episodes."""
+        return Lesson(*(field[:, episodes] for field in self))
 
 
 class Rounds(NamedTuple):
@@ -205,7 +211,7 @@ def weights_of(adapted: Adapted) -> Params:
     return {
         name: leaf
         for name, leaf in adapted.items()
-        if name != NUM_ADAPTATIONS and not name.startswith((STEP_SIZE, ANCHOR))
+        if name != NUM_ADAPTATIONS and not name.startswith((STEP_SIZE, ANCHOR, MEMORY))
     }
 
 
@@ -230,23 +236,23 @@ def adapt_stacked(loop: InnerLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
     return adapted | moved | {NUM_ADAPTATIONS: adapted[NUM_ADAPTATIONS] + 1}
 
 
+def inner_loss(policy: Policy, params: Params, lesson: Lesson, objective: Objective) -> Tensor:
+    """Return what adaptation to one task lowers: the negative of its objective."""
+    log_prob = policy.distribution(params, lesson.obs).log_prob(lesson.action)
+    return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)
+
+
 def gradient_step(loop: InnerLoop, params: Params, lesson: Lesson, sizes: Params) -> Params:
     """Take one policy-gradient step in one task: theta' = theta + alpha grad J(theta).
 
     Returns:
         The weights that moved: those that ``sizes`` has step sizes for.
     """
-    start = trees.detach(params) if loop.config.first_order else params
+    config = loop.config
+    start = trees.detach(params) if config.first_order else params
 
     def loss(moving: Params) -> Tensor:
-        return inner_loss(loop.policy, loop.config, start | moving, lesson)
+        return inner_loss(loop.policy, start | moving, lesson, OBJECTIVES[config.inner_objective])
 
     gradient = grad(loss)({name: start[name] for name in sizes})
     return {name: params[name] - size * gradient[name] for name, size in sizes.items()}
-
-
-def inner_loss(policy: Policy, config: InnerConfig, params: Params, lesson: Lesson) -> Tensor:
-    """Return what an adaptation lowers in one task, a scalar."""
-    log_prob = policy.distribution(params, lesson.obs).log_prob(lesson.action)
-    objective = OBJECTIVES[config.inner_objective]
-    return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)

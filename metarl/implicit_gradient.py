@@ -50,7 +50,7 @@ from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields
 from metarl.distributions import Distribution, scaled
 from metarl.linearisation import Linearisation
 from metarl.mlp_adaptation import PoliciesAt
-from metarl.objectives import InnerObjective
+from metarl.objectives import OBJECTIVES, InnerObjective
 from metarl.policies import MlpPolicy, Policy, stacked_distribution
 from metarl.trust_region import conjugate_gradient
 from metarl.types import Adapted, Params
@@ -122,8 +122,9 @@ def solve(loop: ProximalLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
     phi, factor = weights_of(adapted), step_factors(adapted, config)
     anchor = {name: adapted[ANCHOR + name] for name in phi}
     size = {name: spread(config.inner_lr * factor, leaf) for name, leaf in phi.items()}
+    objective = OBJECTIVES[config.inner_objective]
     for _ in range(config.inner_steps):
-        slope = _gradient(policy, config, phi, lesson)
+        slope = mlp_adaptation.loss_gradient(policy, phi, lesson, objective)
         phi = {
             name: leaf - size[name] * (slope[name] + config.regularisation * (leaf - anchor[name]))
             for name, leaf in phi.items()
@@ -189,27 +190,15 @@ def _flat(stacked: Params, like: Params) -> Tensor:
     return flat
 
 
-def _gradient(policy: Policy, config: InnerConfig, phi: Params, lesson: Lesson) -> Params:
-    """Differentiate the inner loss of each task at phi [K, ...]."""
-    if isinstance(policy, MlpPolicy):
-        return mlp_adaptation.inner_gradient(policy, config, phi, lesson, twice=False).gradient
-
-    def loss(params: Params, one: Lesson) -> Tensor:
-        return inner_loss(policy, config, params, one)
-
-    with torch.no_grad():
-        gradient: Params = vmap(grad(loss))(phi, lesson)
-    return gradient
-
-
 def _hessian(policy: Policy, config: InnerConfig, phi: Params, lesson: Lesson) -> _Product:
     """Return the product with the Hessian of each task's inner loss at phi [K, ...]."""
+    objective = OBJECTIVES[config.inner_objective]
     if mlp_adaptation.has_closed_form(policy, config):
-        start = mlp_adaptation.inner_gradient(policy, config, phi, lesson, twice=True)
+        start = mlp_adaptation.inner_gradient(policy, phi, lesson, objective, twice=True)
         return partial(mlp_adaptation.hessian_product, policy, start)
 
     def product(params: Params, one: Lesson, direction: Params) -> Params:
-        slope = grad(lambda moving: inner_loss(policy, config, moving, one))
+        slope = grad(lambda moving: inner_loss(policy, moving, one, objective))
         image: Params = jvp(slope, (params,), (direction,))[1]
         return image
 

@@ -78,11 +78,34 @@ def adapt(loop: Loop, adapted: Adapted, lesson: Lesson, blocks: Blocks = DEFAULT
     A policy-gradient step is the same as ``adaptation.adapt_stacked``, which can be differentiated.
     """
 
-    def adapt_block(rows: slice) -> Adapted:
-        mine = {name: leaf[rows] for name, leaf in adapted.items()}
-        return _adapt_block(loop, mine, lesson.take(rows))
+    def work(mine: Adapted, part: Lesson) -> Adapted:
+        return _adapt_block(loop, mine, part)
 
-    parts = _map(adapt_block, blocks.cut(loop.policy, lesson), loop.policy, lesson)
+    return in_blocks(work, loop.policy, adapted, lesson, blocks)
+
+
+def in_blocks(
+    work: Callable[[Adapted, Lesson], Adapted],
+    policy: Policy,
+    adapted: Adapted,
+    lesson: Lesson,
+    blocks: Blocks = DEFAULT_BLOCKS,
+) -> Adapted:
+    """Change what is known of K tasks block by block, each by its own part of the lesson.
+
+    Args:
+        work: what is known of a block's tasks, and their lesson, to what is then known: leaves of
+            the same names.
+        policy: whose activations a block's memory is for.
+        adapted: what is known.
+        lesson: of the same tasks.
+        blocks: how the tasks are cut.
+    """
+
+    def on_block(rows: slice) -> Adapted:
+        return work({name: leaf[rows] for name, leaf in adapted.items()}, lesson.take(rows))
+
+    parts = _map(on_block, blocks.cut(policy, lesson), policy, lesson)
     return {name: torch.cat([part[name] for part in parts]) for name in adapted}
 
 

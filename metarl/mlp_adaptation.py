@@ -3,8 +3,8 @@
 The letters are those of ``metarl.linearisation``. One adaptation is theta' = theta - A g(theta)
 with g the gradient of the inner loss and A the diagonal matrix of step sizes, so a product with its
 Jacobian I - A H, or with the transpose I - H A, takes one product with the Hessian H of the inner
-loss: through the network (``metarl.mlp_derivatives``) and the objective above it (``Inner``). Where
-step sizes are learned, the Jacobian by them is -g.
+loss: through the network (``metarl.mlp_derivatives``) and the objective above it
+(``metarl.inner_loss``). Where step sizes are learned, the Jacobian by them is -g.
 
 Everything here is for a block of tasks whose activations fit in memory, with shapes as in
 ``metarl.adaptation``. It equals automatic differentiation of ``adaptation.adapt_stacked`` up to
@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
+from torch.func import grad, vmap
 
 from metarl import context, mlp_derivatives, trees
 from metarl.adaptation import (
@@ -25,48 +26,17 @@ from metarl.adaptation import (
     InnerLoop,
     Lesson,
     Rounds,
+    inner_loss,
     spread,
     step_factors,
     weights_of,
 )
 from metarl.distributions import Distribution, scaled
+from metarl.inner_loss import Inner, inner_of
 from metarl.linearisation import Linearisation
 from metarl.objectives import OBJECTIVES, SEPARABLE, Objective
 from metarl.policies import MlpPolicy, Policy, stacked_head
 from metarl.types import Adapted, Params
-
-
-class Inner(NamedTuple):
-    """The inner loss of a block of tasks, as a function of the distributions of its actions.
-
-    A separable J sums over steps what each contributes by its own log-probability, so that its
-    second derivative is diagonal: with s the score of a step, gradient g s and Hessian-vector
-    product g R{s} + h s (s . t).
-    """
-
-    distribution: Distribution
-    """[K, E, T, ...]."""
-    action: Tensor
-    """[K, E, T, ...]."""
-    first: Tensor
-    """g: derivative of the loss by each log-probability, [K, E, T]."""
-    second: Tensor | None
-    """h: second derivative by each, [K, E, T]; None where it is 0 everywhere."""
-
-    def gradient(self) -> Distribution:
-        """Differentiate the loss by the distributions' parameters."""
-        return scaled(self.distribution.score(self.action), self.first)
-
-    def hessian_product(self, tangent: Distribution) -> Distribution:
-        """Multiply a tangent of the distributions' parameters by the Hessian of the loss."""
-        bent: Distribution = self.distribution.score_tangent(self.action, tangent)  # type: ignore[arg-type]
-        if self.second is None:
-            return scaled(bent, self.first)
-        score = self.distribution.score(self.action)
-        pairs = zip(score, tangent, strict=True)
-        along = torch.stack([(a * b).sum(-1) for a, b in pairs]).sum(0) * self.second
-        parts = zip(scaled(bent, self.first), scaled(score, along), strict=True)
-        return type(score)(*(a + b for a, b in parts))
 
 
 class InnerGradient(NamedTuple):
@@ -118,26 +88,48 @@ def _adapt(
 ) -> tuple[Adapted, Adaptation]:
     """Take one policy-gradient step; with ``twice``, it can be differentiated."""
     params, sizes = weights_of(adapted), loop.step_sizes(adapted)
-    start = inner_gradient(policy, loop.config, params, lesson, twice=twice)
-    moved = adapted | _minus({name: params[name] for name in sizes}, start.gradient, sizes)
+    objective = OBJECTIVES[loop.config.inner_objective]
+    start = inner_gradient(policy, params, lesson, objective, twice=twice)
+    moved = adapted | descend({name: params[name] for name in sizes}, start.gradient, sizes)
     moved[NUM_ADAPTATIONS] = adapted[NUM_ADAPTATIONS] + 1
     return moved, Adaptation(start, sizes, step_factors(adapted, loop.config))
 
 
-def inner_gradient(
-    policy: MlpPolicy, config: InnerConfig, params: Params, lesson: Lesson, *, twice: bool
-) -> InnerGradient:
-    """Differentiate the inner loss of each task at its weights [K, ...].
+def descend(params: Params, step: Params, sizes: Params) -> Params:
+    """Take steps of given sizes, [K] or [K, ...], against ``step``; leaves are [K, ...]."""
+    return {
+        name: torch.addcmul(leaf, spread(sizes[name], leaf), step[name], value=-1)
+        for name, leaf in params.items()
+    }
 
-    With ``twice``, its result serves ``hessian_product``.
+
+def inner_gradient(
+    policy: MlpPolicy, params: Params, lesson: Lesson, objective: Objective, *, twice: bool
+) -> InnerGradient:
+    """Differentiate each task's ``adaptation.inner_loss`` by its weights [K, ...].
+
+    With ``twice``, the result serves ``hessian_product``.
     """
-    activation, objective = policy.config.activation, OBJECTIVES[config.inner_objective]
     values, distribution = _forward(policy, params, lesson.obs)
-    inner = _inner(distribution, lesson, objective, twice=twice)
+    inner = inner_of(distribution, lesson, objective, twice=twice)
     output, head = _pull(policy, params, inner.gradient())
+    activation = policy.config.activation
     back = mlp_derivatives.backward(params, values, output, activation, twice=twice)
     gradient = context.gradient(params, back.gradient) | head
     return InnerGradient(params, gradient, values, back, inner)
+
+
+def loss_gradient(policy: Policy, params: Params, lesson: Lesson, objective: Objective) -> Params:
+    """Differentiate each task's inner loss, of any policy, by its weights [K, ...]."""
+    if isinstance(policy, MlpPolicy):
+        return inner_gradient(policy, params, lesson, objective, twice=False).gradient
+
+    def loss(one: Params, part: Lesson) -> Tensor:
+        return inner_loss(policy, one, part, objective)
+
+    with torch.no_grad():
+        gradient: Params = vmap(grad(loss))(params, lesson)
+    return gradient
 
 
 def _push_through(
@@ -148,7 +140,7 @@ def _push_through(
     if not first_order:
         product = hessian_product(policy, adaptation.start, direction)
         sizes = adaptation.sizes
-        moved |= _minus({name: direction[name] for name in sizes}, product, sizes)
+        moved |= descend({name: direction[name] for name in sizes}, product, sizes)
     for name, gradient in _learned(adaptation, direction):
         moved[name] = moved[name] - spread(direction[STEP_SIZE + name], gradient) * gradient
     return moved
@@ -198,18 +190,6 @@ def hessian_product(policy: MlpPolicy, start: InnerGradient, direction: Params) 
         params, (values, back, moved), of_layers, output, activation
     )
     return context.gradient_tangent(params, direction, back.gradient, product) | head
-
-
-def _inner(
-    distribution: Distribution, lesson: Lesson, objective: Objective, *, twice: bool
-) -> Inner:
-    with torch.enable_grad():
-        log_prob = distribution.log_prob(lesson.action).requires_grad_()
-        loss = -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask).sum()
-        (first,) = torch.autograd.grad(loss, log_prob, create_graph=twice)
-        bends = first.requires_grad
-        second = torch.autograd.grad(first.sum(), log_prob)[0] if bends else None
-    return Inner(distribution, lesson.action, first.detach(), second)
 
 
 def linearise(loop: InnerLoop, policy: MlpPolicy, theta: Params, rounds: Rounds) -> Linearisation:
@@ -284,11 +264,3 @@ def _pull(policy: MlpPolicy, params: Params, cotangent: Distribution) -> tuple[T
     """Pull a cotangent of the distributions to the output [K, E * T, out] and other weights."""
     output, head = policy.pull_head(params, cotangent)  # type: ignore[arg-type]
     return output.flatten(1, 2), head
-
-
-def _minus(params: Params, step: Params, sizes: Params) -> Params:
-    """Take steps of given sizes against ``step``, both with leaves [K, ...]."""
-    return {
-        name: torch.addcmul(leaf, spread(sizes[name], leaf), step[name], value=-1)
-        for name, leaf in params.items()
-    }

@@ -51,6 +51,11 @@ class MetaOptimizer(Theta):
         for value in self._memory().values():
             value.zero_()
 
+    def set_step_size(self, step_size: float) -> None:
+        """Change the size of the steps from the next one on."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = step_size
+
     def step(self, gradient: Params) -> None:
         """Take one step down the gradient."""
         for name, leaf in self.params.items():

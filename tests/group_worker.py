@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metarl import agents, envs
 from metarl.agents.maml import MamlTrpoConfig
+from metarl.agents.reptile import ReptileConfig
 from metarl.checks import InputError
 from metarl.experiments.experiment import build, threads_for
 from metarl.experiments.group import as_one, claim_machine
@@ -35,6 +36,14 @@ _FRACTION = MamlTrpoConfig(
     policy=PolicyConfig(hidden_sizes=(8, 8)),
     trust_region=TrustRegionConfig(curvature_fraction=0.3),
 )
+_LEARNERS = ReptileConfig(
+    inner_learner="ppo",
+    inner_epochs=2,
+    inner_optimizer="adam",
+    inner_lr=0.01,
+    anneal_over=5,
+    policy=PolicyConfig(hidden_sizes=(8, 8)),
+)
 CASES = {
     "maml-bandit": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["maml-trpo"]),
     "maml-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["maml-trpo"]),
@@ -50,6 +59,7 @@ CASES = {
     "rl2-bandit": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["rl2"]),
     "rl2-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["rl2"]),
     "average-navigation": ("metarl/PointNavigation-v0", SMALL_AGENTS["average"]),
+    "reptile-learners": ("metarl/PointNavigation-v0", _LEARNERS),
     "random": ("metarl/BernoulliBandit-v0", SMALL_AGENTS["random"]),
 }
 CONFIG = TrainConfig(iterations=5, tasks_per_update=7, episodes=5, adaptations=1)

@@ -39,13 +39,14 @@ CORE = (
         "trials",
         "context",
     ),
-    ("mlp_derivatives", "trust_region", "ascent", "ppo"),
+    ("mlp_derivatives", "trust_region", "ascent", "ppo", "annealing"),
     ("policies",),
     ("adaptation", "kept_policy", "recurrent"),
-    ("mlp_adaptation", "outer_objectives", "policy_export"),
+    ("inner_loss", "outer_objectives", "policy_export"),
+    ("mlp_adaptation",),
     ("implicit_gradient",),
     ("meta_gradient",),
-    ("gradient_agent",),
+    ("gradient_agent", "inner_learners"),
     ("trainer", "evaluation", "adapted_policy"),
 )
 CONTRACTS = {"metarl.types", "metarl.checks", "metarl.seeding", "metarl.protocols"}
@@ -61,11 +62,8 @@ ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench_peers"},
-    "stable_baselines3": {
-        "metarl.envs.sb3",
-        "metarl.experiments.bench_peers",
-        "metarl.experiments.scratch_ppo",
-    },
+    "stable_baselines3": {"metarl.envs.sb3"}
+    | {f"metarl.experiments.{name}" for name in ("bench_peers", "reptile_sb3", "scratch_ppo")},
 }
 
 

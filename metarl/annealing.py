@@ -1,0 +1,82 @@
+"""Outer steps whose size goes linearly from a first value to a last one, as Reptile's.
+
+With epsilon_0 the first size, epsilon_N the last and N the number of steps between them, step i,
+counted from 0, has the size
+
+    epsilon_0 + (epsilon_N - epsilon_0) min(i / N, 1)
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metarl.checks import COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE, check_fields, fault_in_choice
+from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
+from metarl.types import Params
+
+NUM_STEPS = "num_outer_steps"
+"""Name in an annealed optimiser's state: int64 scalar, how many steps were taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterStepConfig:
+    """What takes outer steps, and how long they are."""
+
+    outer_optimizer: OptimizerName = "sgd"
+    """What takes the step towards the adapted weights."""
+    outer_lr: float = 0.1
+    """epsilon, or Adam's step size."""
+    anneal_over: int = 0
+    """Meta-iterations over which the outer step size goes linearly to its last value, at which it
+    then stays; 0 leaves it as it is. The paper's schedule takes all of them."""
+    outer_lr_final: float = 0.0
+    """Last value of the outer step size; only with ``anneal_over``."""
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        check_fields(
+            self,
+            {
+                "outer_lr": POSITIVE,
+                "anneal_over": COUNT_OR_ZERO,
+                "outer_lr_final": NON_NEGATIVE,
+            },
+            fault_in_choice(self, "outer_optimizer", OPTIMIZERS),
+            f"{owner}.outer_lr_final has no effect with anneal_over=0: say over how many"
+            " meta-iterations"
+            if self.outer_lr_final and self.anneal_over == 0
+            else None,
+        )
+
+    def step_size(self, steps_taken: int) -> float:
+        """Return the size of the next step."""
+        if self.anneal_over == 0:
+            return self.outer_lr
+        done = min(steps_taken / self.anneal_over, 1.0)
+        return self.outer_lr + (self.outer_lr_final - self.outer_lr) * done
+
+
+class AnnealedOptimizer(MetaOptimizer):
+    """Owns weights, what the optimiser remembers, and how many steps were taken."""
+
+    def __init__(self, params: Params, config: OuterStepConfig) -> None:
+        self._config = config
+        # A tensor, as all of the state: a resumed run goes on at the same place of the schedule.
+        self._num_steps = torch.zeros((), dtype=torch.int64)
+        super().__init__(params, config.outer_optimizer, config.outer_lr)
+
+    @property
+    def step_size(self) -> float:
+        """The size of the next step."""
+        return self._config.step_size(int(self._num_steps))
+
+    def step(self, gradient: Params) -> None:
+        """Take one step down the gradient, of the size that is due."""
+        self.set_step_size(self.step_size)
+        super().step(gradient)
+        self._num_steps += 1
+
+    def _memory(self) -> dict[str, Tensor]:
+        count = {NUM_STEPS: self._num_steps} if self._config.anneal_over else {}
+        return super()._memory() | count
