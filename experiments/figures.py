@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart by colour-blind readers too; the agent has the strongest.
 _AGENT = "#0072B2"
 _FLOORS = (("#6b6b6b", (0, (5, 2))), ("#D55E00", (0, (1, 1.5))), ("#009E73", (0, (6, 2, 1, 2))))
-_SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
+SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
+INK = "#333333"
 _MANY = (_AGENT, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
-_INK, _AXIS = "#333333", "#999999"
 _SIZE = (6.4, 4.2)
 _DPI = 150
 _SMOOTHED_OVER = 60
@@ -52,7 +52,7 @@ def adaptation_figure(
     axes.set_xlabel("gradient steps on the task")
     axes.set_ylabel(score_label)
     _legend(axes, "IQM, first to last step (band: 95% interval)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def learning_figure(
@@ -82,7 +82,7 @@ def learning_figure(
     x = np.asarray(env_steps, dtype=np.float64) / scale
     marker = "o" if len(x) < _FEW_POINTS else ""
     for place, (name, values) in enumerate(series.items()):
-        colour = _SERIES[place % len(_SERIES)]
+        colour = SERIES[place % len(SERIES)]
         raw = np.asarray(values, dtype=np.float64)
         axes.plot(x, raw, color=colour, alpha=0.3, linewidth=0.8, zorder=2)
         smooth = _moving_average(raw, 1 + 2 * (len(raw) // _SMOOTHED_OVER))
@@ -91,7 +91,7 @@ def learning_figure(
     axes.set_ylabel("return")
     _iterations_on_top(axes, np.asarray(iterations, dtype=np.float64), x)
     _legend(axes, None)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def comparison_figure(
@@ -113,39 +113,45 @@ def comparison_figure(
     """
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(2 * _SIZE[0], _SIZE[1]), layout="constrained", facecolor="white")
-    figure.suptitle(title, fontsize=11, color=_INK, x=0.02, ha="left")
+    size = (2 * _SIZE[0], _SIZE[1] + 0.12 * len(adapting))
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=11, color=INK, x=0.02, ha="left")
     left, right = figure.subplots(1, 2)
     for place, (name, (env_steps, returns)) in enumerate(learning.items()):
-        colour, dashes = _of_many(place)
         width = 1 + 2 * (returns.shape[1] // _SMOOTHED_OVER)
         smooth = np.stack([_moving_average(row, width) for row in returns])
-        x = env_steps / 1e6
-        left.fill_between(x, smooth.min(0), smooth.max(0), color=colour, alpha=0.15, linewidth=0)
-        left.plot(x, smooth.mean(0), color=colour, linestyle=dashes, linewidth=1.8)
+        _draw_band(left, env_steps / 1e6, smooth.min(0), smooth.max(0), place)
+        left.plot(env_steps / 1e6, smooth.mean(0), linewidth=1.8, **_of_many(place))
         curve = adapting[name]
-        band = (np.arange(len(curve.iqm)), curve.ci_low, curve.ci_high)
-        right.fill_between(*band, color=colour, alpha=0.12, linewidth=0)
-        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": "o"}
-        right.plot(curve.iqm, label=f"{name}: {_ends(curve.iqm)}", markersize=4, **style)
+        label = f"{name}: {_ends(curve.iqm)}"
+        rounds = np.arange(len(curve.iqm), dtype=np.float64)
+        _draw_band(right, rounds, curve.ci_low, curve.ci_high, place)
+        right.plot(curve.iqm, label=label, marker="o", markersize=4, **_of_many(place))
     floors = [name for name in adapting if name not in learning]
     for place, name in enumerate(floors, start=1):
-        dashes = _DASHES[place % len(_DASHES)]
-        right.plot(adapting[name].iqm, color=_AXIS, linestyle=dashes, marker=".", label=name)
-    left.set_xlabel("environment steps (millions), adaptation included")
-    left.set_ylabel("return after adaptation, in training")
-    right.set_xlabel("adaptations on a held-out task")
-    right.set_ylabel(score_label)
+        style = {"color": _FLOORS[0][0], "linestyle": _DASHES[place % len(_DASHES)]}
+        right.plot(adapting[name].iqm, marker=".", label=name, **style)
+    steps = "environment steps (millions), adaptation included"
+    left.set(xlabel=steps, ylabel="return after adaptation, in training")
+    right.set(xlabel="adaptations on a held-out task", ylabel=score_label)
     right.set_xticks(range(max(len(curve.iqm) for curve in adapting.values())))
     for axes in (left, right):
-        _style(axes)
-    _legend(right, "IQM, first to last (band: 95% interval)")
-    _save(figure, path)
+        style_axes(axes)
+    note = "right: IQM, first to last (band: 95% interval)"
+    figure.legend(loc="outside lower left", ncols=2, title=note, frameon=False, handlelength=4)
+    save_figure(figure, path)
 
 
-def _of_many(place: int) -> tuple[str, Any]:
-    """Return colour and dashes of one of many lines: each colour comes once with each dashes."""
-    return _MANY[place % len(_MANY)], _DASHES[place // len(_MANY) % len(_DASHES)]
+def _draw_band(
+    axes: "Axes", x: FloatArray, low: Sequence[float], high: Sequence[float], place: int
+) -> None:
+    axes.fill_between(x, low, high, color=_of_many(place)["color"], alpha=0.13, linewidth=0)
+
+
+def _of_many(place: int) -> dict[str, Any]:
+    """Return the look of one of many lines: each colour comes once with each kind of dashes."""
+    dashes = _DASHES[place // len(_MANY) % len(_DASHES)]
+    return {"color": _MANY[place % len(_MANY)], "linestyle": dashes}
 
 
 def scaling_figure(
@@ -162,13 +168,13 @@ def scaling_figure(
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(3.4 * len(panels), 3.4), layout="constrained", facecolor="white")
-    figure.suptitle(title, fontsize=11, color=_INK, x=0.02, ha="left")
+    figure.suptitle(title, fontsize=11, color=INK, x=0.02, ha="left")
     for place, (label, series) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), place)
-        _style(axes)
+        style_axes(axes)
         axes.set_xscale("log")
         for number, (name, values) in enumerate(series.items()):
-            colour = _SERIES[(number + 1) % len(_SERIES)]
+            colour = SERIES[(number + 1) % len(SERIES)]
             axes.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
         axes.set_xticks(list(x), [f"{value:g}" for value in x])
         axes.set_xticks([], minor=True)
@@ -177,7 +183,7 @@ def scaling_figure(
         axes.set_ylabel(label)
         if place == 1:
             _legend(axes, None)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _blank(title: str) -> "tuple[Figure, Axes]":
@@ -186,21 +192,22 @@ def _blank(title: str) -> "tuple[Figure, Axes]":
 
     figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, color=_INK, loc="left", pad=10)
-    _style(axes)
+    axes.set_title(title, fontsize=11, color=INK, loc="left", pad=10)
+    style_axes(axes)
     return figure, axes
 
 
-def _style(axes: "Axes") -> None:
+def style_axes(axes: "Axes") -> None:
+    """Give a pair of axes the look of all figures here."""
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#999999")
-    axes.tick_params(colors=_INK, labelsize=9, length=3, color=_AXIS)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
+    axes.tick_params(colors=INK, labelsize=9, length=3, color="#999999")
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
     axes.margins(x=0.03)
 
 
@@ -266,12 +273,13 @@ def _legend(axes: "Axes", title: str | None) -> None:
         alignment="left",
         framealpha=0.85,
         edgecolor="none",
-        labelcolor=_INK,
+        labelcolor=INK,
     )
     legend.get_title().set_color("#777777")
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as a PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=_DPI, format="png")
