@@ -122,11 +122,7 @@ def comparison_figure(
         smooth = np.stack([_moving_average(row, width) for row in returns])
         _draw_band(left, env_steps / 1e6, smooth.min(0), smooth.max(0), place)
         left.plot(env_steps / 1e6, smooth.mean(0), linewidth=1.8, **_of_many(place))
-        curve = adapting[name]
-        label = f"{name}: {_ends(curve.iqm)}"
-        rounds = np.arange(len(curve.iqm), dtype=np.float64)
-        _draw_band(right, rounds, curve.ci_low, curve.ci_high, place)
-        right.plot(curve.iqm, label=label, marker="o", markersize=4, **_of_many(place))
+        _draw_adapting(right, name, adapting[name], place)
     floors = [name for name in adapting if name not in learning]
     for place, name in enumerate(floors, start=1):
         style = {"color": _FLOORS[0][0], "linestyle": _DASHES[place % len(_DASHES)]}
@@ -140,6 +136,14 @@ def comparison_figure(
     note = "right: IQM, first to last (band: 95% interval)"
     figure.legend(loc="outside lower left", ncols=2, title=note, frameon=False, handlelength=4)
     save_figure(figure, path)
+
+
+def _draw_adapting(axes: "Axes", name: str, curve: CurveSummary, place: int) -> None:
+    """Draw the adaptation curve of one of many settings."""
+    rounds = np.arange(len(curve.iqm), dtype=np.float64)
+    _draw_band(axes, rounds, curve.ci_low, curve.ci_high, place)
+    label = f"{name}: {_ends(curve.iqm)}"
+    axes.plot(rounds, curve.iqm, label=label, marker="o", markersize=4, **_of_many(place))
 
 
 def _draw_band(
