@@ -120,47 +120,49 @@ def comparison_figure(
     """
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(2 * _SIZE[0], _SIZE[1]), layout="constrained", facecolor="white")
+    size = (2 * _SIZE[0], _SIZE[1] + 0.12 * len(adapting))
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=11, color=INK, x=0.02, ha="left")
     left, right = figure.subplots(1, 2)
     for place, (name, (env_steps, returns)) in enumerate(learning.items()):
-        colour, dashes = _of_many(place)
-        _learning_line(left, env_steps, returns, (colour, dashes))
-        curve = adapting[name]
-        band = (np.arange(len(curve.iqm)), curve.ci_low, curve.ci_high)
-        right.fill_between(*band, color=colour, alpha=0.12, linewidth=0)
-        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": "o"}
-        right.plot(curve.iqm, label=f"{name}: {_ends(curve.iqm)}", markersize=4, **style)
+        width = 1 + 2 * (returns.shape[1] // _SMOOTHED_OVER)
+        smooth = np.stack([_moving_average(row, width) for row in returns])
+        _draw_band(left, env_steps / 1e6, smooth.min(0), smooth.max(0), place)
+        left.plot(env_steps / 1e6, smooth.mean(0), linewidth=1.8, **_of_many(place))
+        _draw_adapting(right, name, adapting[name], place)
     floors = [name for name in adapting if name not in learning]
     for place, name in enumerate(floors, start=1):
-        dashes = _DASHES[place % len(_DASHES)]
-        right.plot(adapting[name].iqm, color=_AXIS, linestyle=dashes, marker=".", label=name)
-    left.set_xlabel("environment steps (millions), adaptation included")
-    left.set_ylabel("return after adaptation, in training")
-    right.set_xlabel("adaptations on a held-out task")
-    right.set_ylabel(score_label)
+        style = {"color": _FLOORS[0][0], "linestyle": _DASHES[place % len(_DASHES)]}
+        right.plot(adapting[name].iqm, marker=".", label=name, **style)
+    steps = "environment steps (millions), adaptation included"
+    left.set(xlabel=steps, ylabel="return after adaptation, in training")
+    right.set(xlabel="adaptations on a held-out task", ylabel=score_label)
     right.set_xticks(range(max(len(curve.iqm) for curve in adapting.values())))
     for axes in (left, right):
         style_axes(axes)
-    _legend(right, "IQM, first to last (band: 95% interval)")
+    note = "right: IQM, first to last (band: 95% interval)"
+    figure.legend(loc="outside lower left", ncols=2, title=note, frameon=False, handlelength=4)
     save_figure(figure, path)
 
 
-def _learning_line(
-    axes: "Axes", env_steps: FloatArray, returns: FloatArray, style: tuple[str, Any]
+def _draw_adapting(axes: "Axes", name: str, curve: CurveSummary, place: int) -> None:
+    """Draw the adaptation curve of one of many settings."""
+    rounds = np.arange(len(curve.iqm), dtype=np.float64)
+    _draw_band(axes, rounds, curve.ci_low, curve.ci_high, place)
+    label = f"{name}: {_ends(curve.iqm)}"
+    axes.plot(rounds, curve.iqm, label=label, marker="o", markersize=4, **_of_many(place))
+
+
+def _draw_band(
+    axes: "Axes", x: FloatArray, low: Sequence[float], high: Sequence[float], place: int
 ) -> None:
-    """Draw returns [seeds, P] in training, smoothed: their mean as a line, their range a band."""
-    colour, dashes = style
-    width = 1 + 2 * (returns.shape[1] // _SMOOTHED_OVER)
-    smooth = np.stack([_moving_average(row, width) for row in returns])
-    x = env_steps / 1e6
-    axes.fill_between(x, smooth.min(0), smooth.max(0), color=colour, alpha=0.15, linewidth=0)
-    axes.plot(x, smooth.mean(0), color=colour, linestyle=dashes, linewidth=1.8)
+    axes.fill_between(x, low, high, color=_of_many(place)["color"], alpha=0.13, linewidth=0)
 
 
-def _of_many(place: int) -> tuple[str, Any]:
-    """Return colour and dashes of one of many lines: each colour comes once with each dashes."""
-    return _MANY[place % len(_MANY)], _DASHES[place // len(_MANY) % len(_DASHES)]
+def _of_many(place: int) -> dict[str, Any]:
+    """Return the look of one of many lines: each colour comes once with each kind of dashes."""
+    dashes = _DASHES[place // len(_MANY) % len(_DASHES)]
+    return {"color": _MANY[place % len(_MANY)], "linestyle": dashes}
 
 
 def scaling_figure(
@@ -213,7 +215,7 @@ def style_axes(axes: "Axes") -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color("#999999")
+        axes.spines[side].set_color(_AXIS)
     axes.tick_params(colors=INK, labelsize=9, length=3, color=_AXIS)
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
