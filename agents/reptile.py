@@ -71,17 +71,17 @@ class Reptile(GradientAgent):
     ) -> None:
         policy = build_policy(spec, config.policy)
         outer = AnnealedOptimizer(policy.init(streams), config)
-        self.config, self._inner = config, InnerLoop(policy, config)
-        super().__init__(self._inner, outer, config, processes)
+        super().__init__(InnerLoop(policy, config), outer, config, processes)
+        self.config = config
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
         """Return phi for each task, and an inner optimiser that remembers nothing."""
         fresh = super().begin(num_tasks, episodes)
-        return begin_learning(self._inner, self.config, fresh, episodes)
+        return begin_learning(self.loop, self.config, fresh, episodes)
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Let the inner learner of each task learn from its round."""
-        return learn(self._inner, self.config, adapted, self.lesson(batch))
+        return learn(self.loop, self.config, adapted, self.lesson(batch))
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Step from phi towards the mean of the weights that the rounds lead to."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metarl.envs.mujoco_env import MujocoEnv
 from metarl.envs.physics import BatchPhysics
-from metarl.experiments.evaluate import EvaluationRequest, capped, evaluate
+from metarl.experiments.evaluate import evaluate, request_for
 from metarl.experiments.experiment import Experiment, Parts, build
 from metarl.experiments.measure import (
     SECONDS,
@@ -169,7 +169,7 @@ def bench_iteration(experiment: Experiment, rounds: int, processes: Processes = 
 def bench_evaluation(experiment: Experiment, rounds: int) -> Figures:
     """Time adaptation curves on held-out tasks, as many as ``metarl evaluate`` takes by default."""
     parts = build(experiment)
-    request = capped(EvaluationRequest(), parts)
+    request = request_for(experiment, parts)
     tasks = parts.distribution.held_out(request.tasks)
 
     def run() -> float:

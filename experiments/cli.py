@@ -17,13 +17,12 @@ from metarl.experiments.arguments import parse, plain_console, preset_argument
 from metarl.experiments.bench_commands import bench_command
 from metarl.experiments.check import check_command
 from metarl.experiments.evaluate import (
-    EvaluationRequest,
     as_json,
-    capped,
     evaluate,
     load_run,
     print_curves,
     report,
+    request_for,
     summaries_of,
 )
 from metarl.experiments.experiment import Device, Experiment
@@ -68,11 +67,15 @@ class TrainArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateArgs(EvaluationRequest):
+class EvaluateArgs:
     """Adaptation curve of a run on held-out tasks, beside its floors."""
 
     run_dir: tyro.conf.Positional[Path]
     """Folder of the run."""
+    adaptations: int | None = None
+    """Adaptation steps on each task; left out, 3, or for agents with memory those of training."""
+    tasks: int = 40
+    """Held-out tasks; all of them where the list is shorter."""
     json: bool = False
     """Print one JSON object, of the agent and what is asked for beside it; write no files."""
     references: tuple[Path, ...] = ()
@@ -108,9 +111,8 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     machine: Config = {"device": args.device, "threads": args.threads}
     place = "best" if args.best else "checkpoints"
     experiment, parts, checkpoint = load_run(args.run_dir, place, machine, notes)
-    asked = EvaluationRequest(adaptations=args.adaptations, tasks=args.tasks)
-    request = capped(asked, parts)
-    if request != asked:
+    request = request_for(experiment, parts, args.adaptations, args.tasks)
+    if request.tasks < args.tasks:
         notes.print(f"note: the held-out list ends after {request.tasks} tasks")
     judged = Judged(experiment, parts, request)
     others = reference_curves(judged, args.references, machine, notes)

@@ -27,12 +27,14 @@ from metarl.types import Tasks
 EVALUATION_STREAMS = Streams(seed=0, path=("evaluation",))
 """The same for every run, so that agents meet the same starts and the same noise."""
 
+_ADAPTATIONS = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
     """How much of the held-out tasks, and how far."""
 
-    adaptations: int = 3
+    adaptations: int
     """Adaptation steps on each task."""
     tasks: int = 40
     """Held-out tasks; all of them where the list is shorter."""
@@ -199,7 +201,15 @@ def score_label(parts: Parts) -> str:
     return "total reward of a round" if total else "mean return of an episode"
 
 
-def capped(request: EvaluationRequest, parts: Parts) -> EvaluationRequest:
-    """Ask for no more tasks than the held-out list has."""
+def request_for(
+    experiment: Experiment, parts: Parts, adaptations: int | None = None, tasks: int | None = None
+) -> EvaluationRequest:
+    """Ask for no more tasks than the held-out list has, and as far as is not said otherwise.
+
+    An agent with memory goes through the trial that it was trained for; others adapt three times.
+    """
+    usual = experiment.adaptations if isinstance(parts.agent, HasMemory) else _ADAPTATIONS
+    request = EvaluationRequest(adaptations=usual if adaptations is None else adaptations)
+    asked = request.tasks if tasks is None else tasks
     available = parts.distribution.held_out_lists["test"]
-    return request if available is None else replace(request, tasks=min(request.tasks, available))
+    return replace(request, tasks=asked if available is None else min(asked, available))

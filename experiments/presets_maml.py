@@ -151,7 +151,10 @@ def maml_grid_maze() -> Experiment:
     return Experiment(
         preset="maml-trpo/grid-maze",
         env=envs.preset("metarl/GridMaze-v0"),
-        agent=MamlTrpoConfig(inner_lr=0.5, inner_objective="ratio", policy=PROMP_NET),
+        agent=MamlTrpoConfig(
+            inner_lr=0.5, inner_objective="ratio", discount=0.95, policy=PROMP_NET
+        ),
+        tasks_per_update=100,
     )
 
 

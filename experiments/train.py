@@ -7,7 +7,7 @@ from rich.console import Console
 
 from metarl.checkpoint import latest_checkpoint
 from metarl.checks import InputError
-from metarl.experiments.evaluate import EvaluationRequest, capped, print_curves, report
+from metarl.experiments.evaluate import print_curves, report, request_for
 from metarl.experiments.experiment import FREE_FIELDS, Experiment, to_dict
 from metarl.experiments.figures import learning_figure
 from metarl.experiments.group import StopRequest, as_one, claim_machine
@@ -114,7 +114,7 @@ def _finish(record: Record, console: Console) -> None:
     """Evaluate on held-out tasks beside the floors, and draw both curves."""
     progress, run = record.progress, record.run
     experiment, parts = progress.experiment, progress.parts
-    request = capped(EvaluationRequest(), parts)
+    request = request_for(experiment, parts)
     curves, picture = report(experiment, parts, progress.iteration, request, run.evaluations, {})
     print_curves(curves, parts, console)
     rows = read_metrics(run.metrics) if run.metrics.exists() else []

@@ -37,7 +37,7 @@ from metarl.adaptation import (
 )
 from metarl.checks import COUNT, FRACTION, POSITIVE, Allowed, InputError, check_fields, unknown
 from metarl.meta_gradient import DEFAULT_BLOCKS, Blocks, in_blocks
-from metarl.objectives import OBJECTIVES, Objective
+from metarl.objectives import OBJECTIVES, Objective, clipped
 from metarl.optimizers import OPTIMIZERS, OptimizerName
 from metarl.returns import masked_mean
 from metarl.types import Adapted, Params
@@ -98,7 +98,7 @@ class LearnerConfig(InnerConfig):
     def objective(self) -> Objective:
         """What the steps raise."""
         if self.inner_learner == "ppo":
-            return clipped(self.inner_clip)
+            return clipped_mean(self.inner_clip)
         return OBJECTIVES[self.inner_objective]
 
     def _without_effect(self) -> list[str]:
@@ -114,17 +114,13 @@ class LearnerConfig(InnerConfig):
         ]
 
 
-def clipped(clip: float) -> Objective:
-    """Return the mean of min(r A, clip(r, 1 - clip, 1 + clip) A), with r the ratio.
-
-    Schulman et al. 2017 (PPO), equation 7; for several steps on the same experience.
-    """
+def clipped_mean(clip: float) -> Objective:
+    """Return the mean of ``objectives.clipped``, for several steps on the same experience."""
 
     def objective(log_prob: Tensor, old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
         # Steps after the end hold no action that the policy chose: their exponent may overflow.
         ratio = torch.exp(torch.where(mask, log_prob - old, 0.0))
-        bounded = ratio.clamp(1.0 - clip, 1.0 + clip) * advantage
-        return masked_mean(torch.minimum(ratio * advantage, bounded), mask)
+        return masked_mean(clipped(ratio, advantage, clip), mask)
 
     return objective
 

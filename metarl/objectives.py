@@ -48,6 +48,14 @@ Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(log_prob, old_log_prob, advantage, mask), each [E, T], to a scalar that is to be raised."""
 
 
+def clipped(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """Return min(r A, clip(r, 1 - clip, 1 + clip) A), entry by entry.
+
+    Schulman et al. 2017 (PPO), equation 7.
+    """
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
+
+
 def log_likelihood(log_prob: Tensor, _old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
     """Mean of log pi(a|s) A over the steps under the mask."""
     return masked_mean(log_prob * advantage, mask)

@@ -12,7 +12,7 @@ from torch.func import vmap
 
 from metarl.adaptation import Lesson
 from metarl.distributions import Distribution, kl
-from metarl.objectives import sampling_credit
+from metarl.objectives import clipped, sampling_credit
 from metarl.returns import weighted_sum
 
 
@@ -30,9 +30,7 @@ def clipped_surrogate(
     """
 
     def value(new: Distribution) -> Tensor:
-        ratio, advantage = _ratio(new, lesson), lesson.advantage
-        bounded = ratio.clamp(1.0 - clip, 1.0 + clip) * advantage
-        return weighted_sum(torch.minimum(ratio * advantage, bounded), weights)
+        return weighted_sum(clipped(_ratio(new, lesson), lesson.advantage, clip), weights)
 
     return value
 

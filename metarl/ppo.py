@@ -10,6 +10,7 @@ from torch import Tensor
 from metarl import trees
 from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, UNIT, check_fields
 from metarl.distributions import Distribution
+from metarl.objectives import clipped
 from metarl.optimizers import MetaOptimizer
 from metarl.processes import Processes
 from metarl.returns import generalised_advantages
@@ -127,11 +128,6 @@ def gather(
     return Samples(action, log_prob, standard, target, scale, mask)
 
 
-def clipped_objective(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """Return min(r A, clamp(r, 1 - epsilon, 1 + epsilon) A) elementwise (equation 7)."""
-    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
-
-
 def terms(distribution: Distribution, value: Tensor, samples: Samples, clip: float) -> Tensor:
     """Add up over all steps what ``TERMS`` names, each [] and differentiable, as one tensor.
 
@@ -143,7 +139,7 @@ def terms(distribution: Distribution, value: Tensor, samples: Samples, clip: flo
     ratio = log_ratio.exp()
     error = (value - samples.target) / samples.scale[:, None]
     columns = (
-        clipped_objective(ratio, samples.advantage, clip),
+        clipped(ratio, samples.advantage, clip),
         error**2,
         distribution.entropy(),
         ratio - 1.0 - log_ratio,

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from metarl import trees
 from metarl.distributions import Distribution
+from metarl.objectives import clipped
 from metarl.optimizers import MetaOptimizer
 from metarl.policies import PolicyConfig, build_policy
-from metarl.ppo import PpoConfig, Samples, clipped_objective, gather, improve, trial_advantages
+from metarl.ppo import PpoConfig, Samples, gather, improve, trial_advantages
 from metarl.processes import ALONE, Processes
 from metarl.recurrent import RecurrentActorCritic, gru_step
 from metarl.seeding import Streams
@@ -85,7 +86,7 @@ def test_advantages_are_standardised_and_targets_measured_under_the_mask() -> No
     ],
 )
 def test_the_clipped_objective(ratio: float, advantage: float, expected: float) -> None:
-    result = clipped_objective(torch.tensor(ratio), torch.tensor(advantage), 0.2)
+    result = clipped(torch.tensor(ratio), torch.tensor(advantage), 0.2)
     assert float(result) == pytest.approx(expected)
 
 
