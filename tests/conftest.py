@@ -29,7 +29,7 @@ from metarl.envs.tabular import BernoulliBanditConfig, TabularMDPConfig
 from metarl.linearisation import Linearisation, linearise
 from metarl.policies import PolicyConfig
 from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
-from metarl.types import EnvSpec, Params
+from metarl.types import EnvSpec, Params, Trajectories
 
 SMALL_ENVS: Mapping[str, EnvConfig] = {
     "metarl/BernoulliBandit-v0": BernoulliBanditConfig(),
@@ -132,6 +132,21 @@ def random_lesson(shape: tuple[int, int, int], spec: EnvSpec, seed: int) -> Less
         log_prob=-1.5 + 0.3 * randn(*shape),
         advantage=randn(*shape),
         mask=torch.arange(shape[2]) < length[..., None],
+    )
+
+
+def random_round(shape: tuple[int, int, int], spec: EnvSpec, seed: int) -> Trajectories:
+    """Draw a round whose rewards are the advantages of ``random_lesson``."""
+    lesson = random_lesson(shape, spec, seed)
+    return Trajectories(
+        task_id=torch.full(shape[:1], -1),
+        obs=torch.cat((lesson.obs, lesson.obs[:, :, -1:].cos()), 2),
+        action=lesson.action,
+        log_prob=lesson.log_prob,
+        reward=lesson.advantage * lesson.mask,
+        terminated=torch.zeros_like(lesson.mask),
+        mask=lesson.mask,
+        faulty=torch.zeros(shape[:2], dtype=torch.bool),
     )
 
 

@@ -18,7 +18,7 @@ from metarl.policies import PolicyConfig, stacked_distribution
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig, trust_region_step
 from metarl.types import EnvSpec, Trajectories
-from tests.conftest import ByAutograd, far_from_symmetric, mean_weights, random_lesson
+from tests.conftest import ByAutograd, far_from_symmetric, mean_weights, random_round
 
 TASKS, EPISODES, HORIZON = SHAPE = (4, 3, 5)
 CONFIG = EmamlConfig(
@@ -40,23 +40,9 @@ def spec(discrete: bool) -> EnvSpec:
 
 def random_rounds(discrete: bool, adaptations: int) -> list[Trajectories]:
     """Rounds of episodes that end early, with returns that differ from task to task."""
-    rounds = []
-    for seed in range(adaptations + 1):
-        lesson = random_lesson(SHAPE, spec(discrete), seed)
-        of_task = torch.tensor([2.0, -1.0, 0.5, 4.0]).double()[:, None, None]
-        rounds.append(
-            Trajectories(
-                task_id=torch.full(SHAPE[:1], -1),
-                obs=torch.cat((lesson.obs, lesson.obs[:, :, -1:].cos()), 2),
-                action=lesson.action,
-                log_prob=lesson.log_prob,
-                reward=(of_task + lesson.advantage) * lesson.mask,
-                terminated=torch.zeros_like(lesson.mask),
-                mask=lesson.mask,
-                faulty=torch.zeros(SHAPE[:2], dtype=torch.bool),
-            )
-        )
-    return rounds
+    of_task = torch.tensor([2.0, -1.0, 0.5, 4.0]).double()[:, None, None]
+    rounds = [random_round(SHAPE, spec(discrete), seed) for seed in range(adaptations + 1)]
+    return [batch._replace(reward=batch.reward + of_task * batch.mask) for batch in rounds]
 
 
 def new_agent(discrete: bool, config: EmamlConfig) -> Emaml:

@@ -19,8 +19,8 @@ from metarl.sampler import adaptation_rounds
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig
 from metarl.types import Trajectories
-from tests.agents.test_maml import random_round, spec
-from tests.conftest import build_world, far_from_symmetric
+from tests.agents.test_maml import spec
+from tests.conftest import build_world, far_from_symmetric, random_round
 
 SHAPE = (3, 2, 4)
 NET = PolicyConfig(hidden_sizes=(3,), init_std=0.7)
@@ -109,7 +109,7 @@ def test_a_meta_update_steps_along_the_implicit_gradient(
 ) -> None:
     agent = Imaml(spec(discrete), replace(CONFIG, inner_steps=steps), Streams(0))
     in_double(agent)
-    rounds = [random_round(SHAPE, discrete, seed) for seed in range(adaptations + 1)]
+    rounds = [random_round(SHAPE, spec(discrete), seed) for seed in range(adaptations + 1)]
     by_hand = ByHand(agent, rounds)
     gradient, value = by_hand.gradient(), by_hand.value()
     metrics = agent.meta_update(rounds)
@@ -129,7 +129,7 @@ def test_a_trust_region_takes_the_implicit_jacobian(
     config = ImamlTrpoConfig(**fields, inner_steps=steps, cg_iterations=40, trust_region=region)
     agent = ImamlTrpo(spec(discrete), config, Streams(0))
     in_double(agent)
-    rounds = [random_round(SHAPE, discrete, seed) for seed in range(adaptations + 1)]
+    rounds = [random_round(SHAPE, spec(discrete), seed) for seed in range(adaptations + 1)]
     by_hand = ByHand(agent, rounds)
     gradient = -by_hand.gradient()
     matrix = by_hand.metric() + 0.1 * torch.eye(len(gradient))

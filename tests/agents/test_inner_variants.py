@@ -24,7 +24,7 @@ from metarl.policies import PolicyConfig
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig, trust_region_step
 from metarl.types import EnvSpec, Params, Trajectories
-from tests.conftest import ByAutograd, far_from_symmetric, mean_weights, random_lesson
+from tests.conftest import ByAutograd, far_from_symmetric, mean_weights, random_round
 
 SHAPE = (3, 2, 4)
 NET = PolicyConfig(hidden_sizes=(4,), init_std=0.7)
@@ -112,21 +112,7 @@ def new_agent(variant: str, discrete: bool, first_order: bool = False) -> TrustR
 
 
 def rounds_of(discrete: bool, adaptations: int) -> list[Trajectories]:
-    return [random_round(discrete, seed) for seed in range(adaptations + 1)]
-
-
-def random_round(discrete: bool, seed: int) -> Trajectories:
-    lesson = random_lesson(SHAPE, spec(discrete), seed)
-    return Trajectories(
-        task_id=torch.full(SHAPE[:1], -1),
-        obs=torch.cat((lesson.obs, lesson.obs[:, :, -1:].cos()), 2),
-        action=lesson.action,
-        log_prob=lesson.log_prob,
-        reward=lesson.advantage * lesson.mask,
-        terminated=torch.zeros_like(lesson.mask),
-        mask=lesson.mask,
-        faulty=torch.zeros(SHAPE[:2], dtype=torch.bool),
-    )
+    return [random_round(SHAPE, spec(discrete), seed) for seed in range(adaptations + 1)]
 
 
 class ByHand:

@@ -17,7 +17,7 @@ from metarl.policies import PolicyConfig, stacked_distribution
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig, trust_region_step
 from metarl.types import EnvSpec, Metrics, Trajectories
-from tests.conftest import ByAutograd, far_from_symmetric, mean_weights, random_lesson
+from tests.conftest import ByAutograd, far_from_symmetric, mean_weights, random_round
 
 SHAPE = (4, 3, 5)
 OBJECTIVES: list[InnerObjective] = ["log_likelihood", "ratio", "dice"]
@@ -31,20 +31,6 @@ CONFIG = MamlTrpoConfig(
 
 def spec(discrete: bool) -> EnvSpec:
     return EnvSpec("test", 3, 3, discrete, SHAPE[2], False)
-
-
-def random_round(shape: tuple[int, int, int], discrete: bool, seed: int) -> Trajectories:
-    lesson = random_lesson(shape, spec(discrete), seed)
-    return Trajectories(
-        task_id=torch.full(shape[:1], -1),
-        obs=torch.cat((lesson.obs, lesson.obs[:, :, -1:].cos()), 2),
-        action=lesson.action,
-        log_prob=lesson.log_prob,
-        reward=lesson.advantage * lesson.mask,
-        terminated=torch.zeros_like(lesson.mask),
-        mask=lesson.mask,
-        faulty=torch.zeros(shape[:2], dtype=torch.bool),
-    )
 
 
 def new_agent(discrete: bool, config: MamlTrpoConfig) -> MamlTrpo:
@@ -96,7 +82,7 @@ def test_a_meta_update_is_the_step_of_the_plain_path(
 ) -> None:
     config = replace(CONFIG, inner_objective=objective, first_order=first_order)
     agent = new_agent(discrete, config)
-    rounds = [random_round(SHAPE, discrete, seed) for seed in range(adaptations + 1)]
+    rounds = [random_round(SHAPE, spec(discrete), seed) for seed in range(adaptations + 1)]
     expected = Plain(agent, rounds, [0, 1, 2, 3]).step()
     assert_same_step(agent, agent.meta_update(rounds), expected)
 
@@ -110,7 +96,7 @@ def test_the_curvature_may_be_that_of_a_fraction_of_the_tasks(
 ) -> None:
     trust_region = replace(CONFIG.trust_region, curvature_fraction=fraction)
     agent = new_agent(discrete, replace(CONFIG, trust_region=trust_region))
-    rounds = [random_round(SHAPE, discrete, seed) for seed in range(2)]
+    rounds = [random_round(SHAPE, spec(discrete), seed) for seed in range(2)]
     plain = Plain(agent, rounds, [0, 1, 2, 3])
     plain.policies.share = Plain(agent, rounds, chosen).policies
     assert_same_step(agent, agent.meta_update(rounds), plain.step())
@@ -123,7 +109,7 @@ def test_no_bit_of_a_meta_update_depends_on_torchs_threads(fraction: float) -> N
     trust_region = TrustRegionConfig(cg_iterations=2, curvature_fraction=fraction)
     policy = PolicyConfig(hidden_sizes=(192, 192))
     config = replace(CONFIG, policy=policy, trust_region=trust_region)
-    rounds = [random_round(shape, False, seed) for seed in range(2)]
+    rounds = [random_round(shape, spec(False), seed) for seed in range(2)]
     single = [
         Trajectories(*(x.float() if x.is_floating_point() else x for x in batch))
         for batch in rounds

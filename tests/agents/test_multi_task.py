@@ -19,7 +19,7 @@ from metarl.returns import generalised_advantages
 from metarl.seeding import Streams
 from metarl.trust_region import TrustRegionConfig, trust_region_step
 from metarl.types import EnvSpec, Trajectories
-from tests.conftest import ByAutograd, far_from_symmetric, random_lesson
+from tests.conftest import ByAutograd, far_from_symmetric, random_round
 
 SHAPE = (4, 3, 5)
 NET = PolicyConfig(hidden_sizes=(5, 4), init_std=0.7)
@@ -31,20 +31,11 @@ def spec(discrete: bool) -> EnvSpec:
     return EnvSpec("test", 3, 3, discrete, SHAPE[2], False)
 
 
-def random_round(discrete: bool, seed: int) -> Trajectories:
+def staked_round(discrete: bool, seed: int) -> Trajectories:
     """One round in which tasks differ in length, and more is at stake in the later ones."""
-    lesson = random_lesson(SHAPE, spec(discrete), seed)
+    batch = random_round(SHAPE, spec(discrete), seed)
     stakes = torch.tensor([0.1, 1.0, 2.0, 5.0], dtype=torch.float64)[:, None, None]
-    return Trajectories(
-        task_id=torch.full(SHAPE[:1], -1),
-        obs=torch.cat((lesson.obs, lesson.obs[:, :, -1:].cos()), 2),
-        action=lesson.action,
-        log_prob=lesson.log_prob,
-        reward=stakes * lesson.advantage * lesson.mask,
-        terminated=torch.zeros_like(lesson.mask),
-        mask=lesson.mask,
-        faulty=torch.zeros(SHAPE[:2], dtype=torch.bool),
-    )
+    return batch._replace(reward=stakes * batch.reward)
 
 
 def new_agent(kind: str, discrete: bool) -> Average | Pretrained:
@@ -97,7 +88,7 @@ def test_a_meta_update_is_a_step_on_the_pooled_steps(
     kind: str, rounds_used: int, discrete: bool
 ) -> None:
     agent = new_agent(kind, discrete)
-    rounds = [random_round(discrete, seed) for seed in range(2)]
+    rounds = [staked_round(discrete, seed) for seed in range(2)]
     expected = plain_step(agent, rounds[:rounds_used])
     metrics = agent.meta_update(rounds)
     assert metrics["train/accepted"] == 1.0
@@ -112,7 +103,7 @@ def test_pretrained_is_fine_tuned_by_mamls_inner_loop(discrete: bool) -> None:
     maml.outer.params = dict(agent.outer.params)
     adapted, expected = agent.begin(4, 3), maml.begin(4, 3)
     for seed in range(2):
-        batch = random_round(discrete, seed)
+        batch = staked_round(discrete, seed)
         adapted, expected = agent.adapt(adapted, batch), maml.adapt(expected, batch)
     for name, leaf in expected.items():
         torch.testing.assert_close(adapted[name], leaf)
@@ -122,7 +113,7 @@ def test_pretrained_is_fine_tuned_by_mamls_inner_loop(discrete: bool) -> None:
 def test_average_acts_as_if_it_had_seen_nothing() -> None:
     agent = new_agent("average", discrete=False)
     known = agent.begin(4, 3)
-    after = agent.adapt(known, random_round(False, 0))
+    after = agent.adapt(known, staked_round(False, 0))
     assert all(torch.equal(after[name], leaf) for name, leaf in known.items())
 
 

@@ -20,7 +20,7 @@ from metarl.outer_objectives import clipped_surrogate, kl_penalty
 from metarl.policies import PolicyConfig
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Params, Trajectories
-from tests.conftest import far_from_symmetric, random_lesson
+from tests.conftest import far_from_symmetric, random_round
 
 SHAPE = (3, 2, 4)
 CONFIG = PrompConfig(
@@ -42,22 +42,7 @@ def spec(discrete: bool) -> EnvSpec:
 
 
 def random_rounds(discrete: bool, adaptations: int) -> list[Trajectories]:
-    rounds = []
-    for seed in range(adaptations + 1):
-        lesson = random_lesson(SHAPE, spec(discrete), seed)
-        rounds.append(
-            Trajectories(
-                task_id=torch.full(SHAPE[:1], -1),
-                obs=torch.cat((lesson.obs, lesson.obs[:, :, -1:].cos()), 2),
-                action=lesson.action,
-                log_prob=lesson.log_prob,
-                reward=lesson.advantage * lesson.mask,
-                terminated=torch.zeros_like(lesson.mask),
-                mask=lesson.mask,
-                faulty=torch.zeros(SHAPE[:2], dtype=torch.bool),
-            )
-        )
-    return rounds
+    return [random_round(SHAPE, spec(discrete), seed) for seed in range(adaptations + 1)]
 
 
 def new_agent(discrete: bool, config: PrompConfig) -> Promp:

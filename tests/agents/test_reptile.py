@@ -21,7 +21,7 @@ from metarl.sampler import adaptation_rounds
 from metarl.seeding import Streams
 from metarl.trainer import TrainConfig, meta_train
 from metarl.types import Adapted, EnvSpec, Params, Trajectories
-from tests.conftest import SMALL_ENVS, far_from_symmetric, random_lesson
+from tests.conftest import SMALL_ENVS, far_from_symmetric, random_round
 
 SHAPE = (3, 4, 5)
 NET = PolicyConfig(hidden_sizes=(4,), init_std=0.7)
@@ -30,23 +30,12 @@ PPO = replace(ADAM, inner_learner="ppo", inner_epochs=2, inner_minibatches=2)
 LEARNERS = [ReptileConfig(policy=NET), ADAM, replace(PPO, inner_beta1=0.0), PPO]
 
 
-def random_round(discrete: bool, seed: int) -> Trajectories:
-    spec = EnvSpec("test", 3, 2, discrete, SHAPE[2], False)
-    lesson = random_lesson(SHAPE, spec, seed)
-    return Trajectories(
-        task_id=torch.full(SHAPE[:1], -1),
-        obs=torch.cat((lesson.obs, lesson.obs[:, :, -1:].cos()), 2),
-        action=lesson.action,
-        log_prob=lesson.log_prob,
-        reward=lesson.advantage * lesson.mask,
-        terminated=torch.zeros_like(lesson.mask),
-        mask=lesson.mask,
-        faulty=torch.zeros(SHAPE[:2], dtype=torch.bool),
-    )
+def spec(discrete: bool) -> EnvSpec:
+    return EnvSpec("test", 3, 2, discrete, SHAPE[2], False)
 
 
 def new_agent(discrete: bool, config: ReptileConfig) -> Reptile:
-    agent = Reptile(EnvSpec("test", 3, 2, discrete, SHAPE[2], False), config, Streams(0))
+    agent = Reptile(spec(discrete), config, Streams(0))
     agent.outer = AnnealedOptimizer(far_from_symmetric(agent.outer.params), config)
     return agent
 
@@ -72,7 +61,7 @@ def test_phi_moves_by_epsilon_towards_the_mean_of_what_each_task_learned(
 ) -> None:
     agent = new_agent(discrete, replace(config, outer_lr=0.3, learn_from_last_round=last))
     phi = agent.outer.weights()
-    rounds = [random_round(discrete, seed) for seed in range(adaptations + 1)]
+    rounds = [random_round(SHAPE, spec(discrete), seed) for seed in range(adaptations + 1)]
     used = rounds if last else rounds[:-1]
     ends = [learned(agent, phi, [task(batch, k) for batch in used]) for k in range(SHAPE[0])]
     metrics = agent.meta_update(rounds)
@@ -89,7 +78,7 @@ def test_phi_moves_by_epsilon_towards_the_mean_of_what_each_task_learned(
 def test_one_task_is_the_serial_version() -> None:
     agent = new_agent(False, replace(ADAM, outer_lr=1.0))
     phi = agent.outer.weights()
-    rounds = [task(random_round(False, seed), 1) for seed in range(2)]
+    rounds = [task(random_round(SHAPE, spec(False), seed), 1) for seed in range(2)]
     end = learned(agent, phi, rounds)
     agent.meta_update(rounds)
     torch.testing.assert_close(agent.outer.params, end)
@@ -98,7 +87,7 @@ def test_one_task_is_the_serial_version() -> None:
 def test_the_outer_step_follows_its_schedule_through_a_round_trip() -> None:
     config = replace(PPO, outer_lr=0.4, anneal_over=4)
     agent, copy = new_agent(True, config), new_agent(True, config)
-    rounds = [random_round(True, seed) for seed in range(2)]
+    rounds = [random_round(SHAPE, spec(True), seed) for seed in range(2)]
     sizes = [agent.meta_update(rounds)["train/outer_lr"] for _ in range(2)]
     copy.load_state_dict(agent.state_dict())
     assert agent.meta_update(rounds) == copy.meta_update(rounds)
@@ -108,7 +97,7 @@ def test_the_outer_step_follows_its_schedule_through_a_round_trip() -> None:
 
 
 def test_adapting_changes_nothing_that_it_was_given() -> None:
-    agent, batch = new_agent(False, PPO), random_round(False, 0)
+    agent, batch = new_agent(False, PPO), random_round(SHAPE, spec(False), 0)
     known = agent.adapt(agent.begin(*SHAPE[:2]), batch)
     before = {name: leaf.clone() for name, leaf in known.items()}
     first, second = agent.adapt(known, batch), agent.adapt(known, batch)
@@ -134,7 +123,7 @@ def test_a_round_too_short_for_the_minibatches_is_refused_at_the_start() -> None
 def test_a_step_that_is_not_finite_is_left_out_and_counted() -> None:
     agent = new_agent(False, replace(ADAM, anneal_over=3))
     before = agent.state_dict()
-    bad = random_round(False, 0)
+    bad = random_round(SHAPE, spec(False), 0)
     bad.reward[0, 0, 0] = math.nan
     assert agent.meta_update([bad, bad])["train/skipped_steps"] == 1.0
     assert all(torch.equal(leaf, before[name]) for name, leaf in agent.state_dict().items())
