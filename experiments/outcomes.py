@@ -1,5 +1,6 @@
 """What finished runs have reached, read back from their folders."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,13 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metarl import envs
 from metarl.checks import InputError
 from metarl.logger import read_metrics
+from metarl.plain_data import plain
 from metarl.runs import Config, RunConflictError, read_config
 from metarl.statistics import CurveSummary, FloatArray, summarise_curve
 
 NO_SETTING = ("seed", "threads", "device", "checkpoint_every", "evaluate_every")
 """Fields of a config by which runs of one setting may differ."""
+
+
+_NONE = object()
 
 
 class Outcome(NamedTuple):
@@ -92,11 +98,13 @@ def by_environment(outcomes: Sequence[Outcome]) -> dict[str, list[Setting]]:
     """Sort runs into environments, and those of each into settings; never mixes two of either.
 
     Returns:
-        Settings, best adapted IQM first, by a name of the environment that tells it apart.
+        Settings, best adapted IQM first, by what tells the environment and the evaluation apart.
     """
     environments: dict[str, dict[str, list[Outcome]]] = {}
     for outcome in outcomes:
-        settings = environments.setdefault(_environment(outcome.config), {})
+        environment = _environment(outcome.config)
+        title = f"{environment}: {outcome.score}, {len(outcome.per_task)} held-out tasks"
+        settings = environments.setdefault(title, {})
         settings.setdefault(_all_but_seed(outcome), []).append(outcome)
     return {
         name: sorted(
@@ -108,9 +116,17 @@ def by_environment(outcomes: Sequence[Outcome]) -> dict[str, list[Setting]]:
 
 
 def _environment(config: Config) -> str:
-    env: Any = config["env"]
-    values = ", ".join(f"{key} {value}" for key, value in env.items() if key != "name")
-    return f"{env['name']} ({values})"
+    """Name an environment by its preset, or by what it has other than the first one."""
+    env: Any = dict(config["env"])  # type: ignore[call-overload]
+    name = str(env.pop("name"))
+    presets = envs.ENVS[name].presets if name in envs.ENVS else {}
+    published = {key: plain(dataclasses.asdict(preset)) for key, preset in presets.items()}
+    for key, values in published.items():
+        if values == env:
+            return f"{name}, {key}"
+    first: dict[str, object] = next(iter(published.values()), {})
+    other = [f"{key} {value}" for key, value in env.items() if first.get(key, _NONE) != value]
+    return f"{name} ({', '.join(other)})"
 
 
 def _all_but_seed(outcome: Outcome) -> str:

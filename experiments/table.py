@@ -59,12 +59,13 @@ def _section(environment: str, settings: Sequence[Setting]) -> Section:
     head = ["setting", "seeds", "iterations", "env steps", "wall time"]
     head += ["before", *(f"after {number}" for number in range(1, widest))]
     lines = [_line(setting, widest) for setting in settings]
-    for name, curve in settings[0].outcomes[0].floors.items():
+    first, *others = (setting.outcomes[0].floors for setting in settings)
+    for name, curve in first.items():
+        if any(floors.get(name) != curve for floors in others):
+            continue  # such as untrained weights, which are others for each agent
         scores = [_score(*row) for row in zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)]
         lines.append([name, "", "", "", "", *_filled(scores, widest)])
-    first = settings[0].outcomes[0]
-    title = f"{environment}: {first.score}, {len(first.per_task)} held-out tasks"
-    return Section(title, head, lines)
+    return Section(environment, head, lines)
 
 
 def _line(setting: Setting, widest: int) -> list[str]:

@@ -1,6 +1,7 @@
 """Final results of runs side by side: what is pooled, what is kept apart, what is left out."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
+from metarl import envs
 from metarl.experiments.cli import main
 from metarl.statistics import interquartile_mean
 
-NAVIGATION = {"name": "metarl/PointNavigation-v0", "horizon": 100}
+NAME = "metarl/PointNavigation-v0"
+NAVIGATION: dict[str, object] = {"name": NAME, **dataclasses.asdict(envs.preset(NAME))}
 FLOOR = {"mean": [-9.0, -9.0], "iqm": [-9.0, -9.0], "ci_low": [-10.0] * 2, "ci_high": [-8.0] * 2}
 
 
@@ -48,7 +51,7 @@ def test_seeds_of_a_setting_are_pooled(tmp_path: Path, capsys: pytest.CaptureFix
     assert (row["env steps"], row["wall time"]) == ("2.00M", "3.0 min")
     expected = interquartile_mean(np.concatenate(both)[:, 1])
     assert row["after 1"].startswith(f"{expected:.2f} [")
-    assert floor[1] == "random"
+    assert (head[0], floor[1]) == ("environment", "random")
     assert floor[-1] == "-9.00 [-10.00, -8.00]"
 
 
@@ -67,7 +70,7 @@ def test_environments_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixtu
     write_run(tmp_path / "b", 1, 0.0, env=NAVIGATION | {"horizon": 50})
     rows = rows_of(capsys, str(tmp_path / "a"), str(tmp_path / "b"))
     assert [row[0].split(":")[0] for row in rows if row[1] == "maml|trpo/x_y"] == [
-        "metarl/PointNavigation-v0 (horizon 100)",
+        "metarl/PointNavigation-v0, maml-2017",
         "metarl/PointNavigation-v0 (horizon 50)",
     ]
 
