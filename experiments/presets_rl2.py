@@ -85,6 +85,21 @@ def rl2_grid_navi() -> Experiment:
     )
 
 
+def rl2_grid_maze() -> Experiment:
+    """RL^2 on grid mazes of side 9, 2 episodes in a trial (Duan et al. 2016, section 3.3).
+
+    The paper sees its mazes through images; the settings of the agent are ours.
+    """
+    return Experiment(
+        preset="rl2/grid-maze",
+        env=envs.preset("metarl/GridMaze-v0"),
+        agent=_TABULAR,
+        iterations=300,
+        tasks_per_update=200,
+        episodes=1,
+    )
+
+
 def rl2_navigation() -> Experiment:
     """RL^2 on 2-D navigation, 2 episodes in a trial; no published setting, the task is MAML's."""
     return Experiment(
@@ -114,6 +129,7 @@ RL2: Sequence[Callable[[], Experiment]] = (
     rl2_bandit_n100,
     rl2_tabular_mdp,
     rl2_grid_navi,
+    rl2_grid_maze,
     rl2_navigation,
     rl2_half_cheetah_dir,
 )
