@@ -22,10 +22,12 @@ its own, in which the policy that drew its episodes depends on theta through the
 What the paper leaves open:
 
 * The unit of R. MAML's term is a mean over steps of advantages that are standardised per task: a
-  return divided by mean length and by the advantages' standard deviation. R is divided by the mean
-  of that product over the other tasks (their mean length and spread belong to the last round).
-* The control variate. From a task's mean R that of the other tasks is subtracted. Unit and control
-  variate know nothing of the task's own episodes, so that neither leaves a bias.
+  return divided by mean length and by what the advantages are divided by. R is divided by the mean
+  of that product over all tasks of the last round. A task's own share in it leaves a bias of order
+  1/K in the size of its credit; without it, one task that alone found a reward would be credited
+  without bound.
+* The control variate. From a task's mean R that of the other tasks is subtracted. It knows nothing
+  of the task's own episodes, and leaves no bias.
 * The weight of the term (``credit_weight``). At 1 it is the gradient above. It is as noisy as a sum
   over all steps of a round is, where MAML's term is a mean over them, and so asks for many tasks or
   for a smaller weight. The released codes of the paper and of Rothfuss et al. 2019 take the mean of
@@ -40,13 +42,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from metarl.adaptation import estimate
+from metarl.adaptation import estimate, spread_of
 from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.checks import NON_NEGATIVE, InputError, check_fields
 from metarl.linearisation import Term
 from metarl.outer_objectives import ratio_surrogate, sampling_credits
 from metarl.processes import ALONE, Processes
-from metarl.returns import mean_of_others, standard_deviation
+from metarl.returns import mean_of_others
 from metarl.seeding import Streams
 from metarl.trust_region import trust_region_update
 from metarl.types import EnvSpec, Metrics, Trajectories
@@ -114,8 +116,8 @@ class Emaml(MamlTrpo):
         episodes = last.reward.shape[1]
         earned = last.reward.sum((1, 2)) / episodes
         length = last.mask.sum((1, 2)) / episodes
-        spread = standard_deviation(estimate(last, self.config).advantage, last.mask)
+        spread = spread_of(estimate(last, self.config), last.mask)
         total = self.processes.total
         gain = earned - mean_of_others(earned, num_tasks, total)
-        unit = mean_of_others(length * spread, num_tasks, total) + 1e-8
-        return (gain / unit / num_tasks).to(last.reward)
+        unit = total((length * spread).double().sum())
+        return (gain / unit).to(last.reward)

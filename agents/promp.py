@@ -135,11 +135,15 @@ class Promp(MamlPpo):
         return float(self.processes.total(torch.stack(parts).mean()))
 
 
+_LEAST = 1e-12
+"""Of an adaptive eta: 0 would stay 0 for ever."""
+
+
 def next_coefficient(coefficient: float, divergence: float, target: float) -> float:
     """Halve or double eta where the divergence missed its target by more than a factor of 1.5.
 
     The released code of Rothfuss et al. 2019, after Schulman et al. 2017 (PPO), section 4.
     """
     if divergence < target / 1.5:
-        return coefficient / 2.0
+        return max(coefficient / 2.0, _LEAST)
     return coefficient * 2.0 if divergence > target * 1.5 else coefficient

@@ -1,4 +1,4 @@
-"""Presets of E-MAML, whose own tasks, Krazy World and mazes, are not here."""
+"""Presets of E-MAML. Krazy World and the mazes of its paper are not here."""
 
 from collections.abc import Callable, Sequence
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -12,7 +13,12 @@ from metarl import baselines, trees
 from metarl.checks import NON_NEGATIVE, UNIT, Allowed, check_fields, fault_in_choice
 from metarl.objectives import OBJECTIVES, InnerObjective, Objective
 from metarl.policies import Policy
-from metarl.returns import generalised_advantages, masked_mean, standardise
+from metarl.returns import (
+    generalised_advantages,
+    masked_mean,
+    standard_deviation,
+    standardise,
+)
 from metarl.types import Adapted, Params, Trajectories
 
 NUM_ADAPTATIONS = "num_adaptations"
@@ -27,7 +33,8 @@ MEMORY = "memory/"
 _MISFIT = 1e-3
 """Share of the returns' size below which advantages count as the baseline's error. Measured: 0.0002
 in mazes where nobody found the goal; where there is news 0.006 and more, the least of it in
-navigation by a policy that is nearly deterministic."""
+navigation by a policy that is nearly deterministic. A constant that is added to all rewards counts
+as size."""
 
 # Below this the normal equations of constant observations are singular in float64.
 _RIDGE = Allowed(1e-8, 1e8, "a number from 1e-8 to 1e8")
@@ -109,11 +116,19 @@ def prepare(batch: Trajectories, config: AdvantageConfig) -> Lesson:
     """Return what a round teaches, its advantages standardised per task.
 
     Where a task paid the same in every episode, as a maze whose goal nobody found, there is nothing
-    to learn: what is left then is the misfit of the baseline, and it stays small.
+    to learn: what is left then is the misfit of the baseline, and it stays small beside what other
+    tasks have to tell.
     """
-    advantage, returns = estimate(batch, config)
-    size = masked_mean(returns**2, batch.mask).sqrt()
-    return lesson_of(batch, standardise(advantage, batch.mask, _MISFIT * size))
+    estimates = estimate(batch, config)
+    spread = spread_of(estimates, batch.mask)
+    return lesson_of(batch, standardise(estimates.advantage, batch.mask, spread))
+
+
+def spread_of(estimates: Estimates, mask: Tensor) -> Tensor:
+    """Return what ``prepare`` divides each task's advantages by: [K], in the reward's unit."""
+    advantage, returns = estimates
+    size = masked_mean(returns**2, mask).sqrt()
+    return torch.maximum(standard_deviation(advantage, mask) + 1e-8, _MISFIT * size)
 
 
 def lesson_of(batch: Trajectories, advantage: Tensor) -> Lesson:

@@ -28,8 +28,9 @@ class OuterStepConfig:
     outer_lr: float = 0.1
     """epsilon, or Adam's step size."""
     anneal_over: int = 0
-    """Meta-iterations over which the outer step size goes linearly to its last value, at which it
-    then stays; 0 leaves it as it is. The paper's schedule takes all of them."""
+    """Outer steps over which their size goes linearly to its last value, at which it then stays; 0
+    leaves it as it is. The paper's schedule takes all of them. A meta-iteration takes one, unless
+    its gradient is not finite."""
     outer_lr_final: float = 0.0
     """Last value of the outer step size; only with ``anneal_over``."""
 

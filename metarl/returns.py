@@ -83,15 +83,14 @@ def standardise_jointly(
     return torch.where(mask, (wide - mean) / (variance.sqrt() + 1e-8), 0.0).to(x)
 
 
-def standardise(x: Tensor, mask: Tensor, floor: float | Tensor = 0.0) -> Tensor:
+def standardise(x: Tensor, mask: Tensor, spread: Tensor | None = None) -> Tensor:
     """Shift and scale x [..., E, T] to mean 0 and standard deviation 1 within each task.
 
-    Only steps under the mask count, and only they come out different from 0. Where the deviation is
-    below ``floor``, a number or one for each task [...], it is divided by that.
+    Only steps under the mask count, and only they come out different from 0. A ``spread`` [...] is
+    divided by instead of each task's standard deviation.
     """
-    mean, deviation = masked_mean(x, mask), standard_deviation(x, mask) + 1e-8
-    least = torch.as_tensor(floor, dtype=x.dtype, device=x.device)
-    spread = torch.maximum(deviation, least)
+    mean = masked_mean(x, mask)
+    spread = standard_deviation(x, mask) + 1e-8 if spread is None else spread
     return torch.where(mask, (x - mean[..., None, None]) / spread[..., None, None], 0.0)
 
 

@@ -118,7 +118,9 @@ def trust_region_step(
     theta, policies = theta.detach(), terms[0].policies
     step, old, metrics = _natural_gradient(theta, terms, config, total)
     metrics["train/entropy"] = float(total(weighted_sum(old.entropy(), policies.weights)))
-    for trial in range(config.max_backtracks):
+    # Of a step that is not finite, as where there is no gradient, nothing need be tried.
+    trials = config.max_backtracks if torch.isfinite(step).all() else 0
+    for trial in range(trials):
         candidate = theta + config.backtrack_ratio**trial * step
         seen = [term.policies.distribution(candidate) for term in terms]
         values = [term.value(new) for term, new in zip(terms, seen, strict=True)]
@@ -130,7 +132,7 @@ def trust_region_step(
             taken["train/accepted"] = 1.0
             return candidate, metrics | taken | {"train/backtracks": trial}
     kept = {"train/approx_kl": 0.0, "train/surrogate_gain": 0.0, "train/accepted": 0.0}
-    return theta, metrics | kept | {"train/backtracks": config.max_backtracks}
+    return theta, metrics | kept | {"train/backtracks": trials}
 
 
 def trust_region_update(
@@ -157,13 +159,13 @@ def _natural_gradient(
     search needs none of it.
     """
     first, *others = terms
-    value, share, (old, _, fisher) = rise(first, theta)
+    value, share, (old, pull, fisher) = rise(first, theta)
     for term in others:
-        more, slope, _ = rise(term, theta)
+        more, slope = rise(term, theta)[:2]
         value, share = value + more, share + slope
     gradient = total(share).to(theta)
     if config.curvature_fraction < 1.0:
-        del fisher  # what it remembers makes room for that of the share
+        del pull, fisher  # what it remembers makes room for that of the share
         fisher = first.policies.on_fraction(config.curvature_fraction).linearise(theta).fisher
     solution = conjugate_gradient(
         lambda v: total(fisher(v)).to(v) + config.cg_damping * v, gradient, config.cg_iterations

@@ -52,7 +52,7 @@ def new_agent(discrete: bool, config: EmamlConfig) -> Emaml:
 
 
 def credit_by_hand(last: Trajectories, config: EmamlConfig) -> list[float]:
-    """Return less the others' mean, over the others' mean of length times spread."""
+    """Return less the others' mean, over the mean of length times spread."""
     advantage = estimate(last, config).advantage
     earned, scale = [], []
     for k in range(TASKS):
@@ -67,8 +67,7 @@ def credit_by_hand(last: Trajectories, config: EmamlConfig) -> list[float]:
         earned.append(float(last.reward[k].sum()) / EPISODES)
         scale.append(len(steps) / EPISODES * spread)
     return [
-        (earned[k] - (sum(earned) - earned[k]) / 3) / ((sum(scale) - scale[k]) / 3)
-        for k in range(TASKS)
+        (earned[k] - (sum(earned) - earned[k]) / 3) / (sum(scale) / TASKS) for k in range(TASKS)
     ]
 
 
@@ -130,6 +129,16 @@ def test_the_credit_is_the_return_against_the_others_in_the_surrogates_unit() ->
     torch.testing.assert_close(agent.credit(last), expected, rtol=1e-6, atol=1e-9)
     scaled = last._replace(reward=100.0 * last.reward)
     torch.testing.assert_close(agent.credit(scaled), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_only_task_that_found_a_reward_is_credited_within_bounds() -> None:
+    agent, last = new_agent(False, CONFIG), random_rounds(False, 0)[0]
+    reward = torch.zeros_like(last.reward)
+    reward[0, 0, 0] = 1.0
+    credit = TASKS * agent.credit(last._replace(reward=reward))
+    assert 0.0 < float(credit[0]) < 10.0
+    torch.testing.assert_close(credit[1:], (-credit[0] / 3).expand(3))
+    assert torch.equal(agent.credit(last._replace(reward=0.0 * reward)), torch.zeros(4).double())
 
 
 @cases

@@ -116,4 +116,5 @@ def test_a_step_that_cannot_be_trusted_is_refused(case: str) -> None:
     assert metrics["train/accepted"] == 0.0
     assert metrics["train/approx_kl"] == 0.0
     assert metrics["train/surrogate_gain"] == 0.0
-    assert metrics["train/backtracks"] == 4
+    # Where the step itself is not finite, nothing is tried.
+    assert metrics["train/backtracks"] == (0 if case in ("nan everywhere", "flat") else 4)

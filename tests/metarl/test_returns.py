@@ -164,12 +164,11 @@ def test_standardise_task_by_task_under_the_mask() -> None:
     assert (result[~mask] == 0.0).all()
 
 
-def test_standardise_divides_by_no_less_than_the_floor() -> None:
+def test_standardise_divides_by_the_spread_that_it_is_given() -> None:
     x, mask = real(1, 3, 1, 3, 5, 9, 5, 9).view(2, 1, 4), torch.ones(2, 1, 4, dtype=torch.bool)
-    for floor in (1.5, real(1.5, 1.5)):
-        result = standardise(x, mask, floor)
-        expected = real(-2 / 3, 2 / 3, -2 / 3, 2 / 3, -1, 1, -1, 1).view(2, 1, 4)
-        torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-12)
+    result = standardise(x, mask, real(1.5, 4.0))
+    expected = real(-2 / 3, 2 / 3, -2 / 3, 2 / 3, -0.5, 0.5, -0.5, 0.5).view(2, 1, 4)
+    torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-12)
 
 
 def test_standardise_of_equal_numbers_is_zero() -> None:
