@@ -14,9 +14,13 @@ from metarl.experiments.group import StopRequest, as_one, claim_machine
 from metarl.experiments.progress import Progress, Record
 from metarl.logger import read_metrics
 from metarl.processes import ALONE, Processes
+from metarl.protocols import HasMemory
 from metarl.runs import Config, RunFolder, config_id, default_run_folder
 from metarl.seeding import Streams
 from metarl.trainer import meta_train
+
+_ADAPTATION = ("before adaptation", "after adaptation")
+_TRIAL = ("first episode of a trial", "last episode")
 
 
 def train(
@@ -119,9 +123,11 @@ def _finish(record: Record, console: Console) -> None:
     print_curves(curves, parts, console)
     rows = read_metrics(run.metrics) if run.metrics.exists() else []
     learning = run.evaluations / "learning.png"
+    in_trials = isinstance(parts.agent, HasMemory)
+    first, last = _TRIAL if in_trials else _ADAPTATION
     series = {
-        "before adaptation": [row["meta/pre_return"] for row in rows],
-        "after adaptation": [row["meta/post_return"] for row in rows],
+        first: [row["meta/pre_return"] for row in rows],
+        last: [row["meta/post_return"] for row in rows],
     }
     iterations = [int(row["iteration"]) for row in rows]
     env_steps = [int(row["env_steps"]) for row in rows]
