@@ -56,7 +56,7 @@ class OneCopy:
         if isinstance(box, spaces.Box):
             low, high = (np.array(end, np.float32) for end in (box.low, box.high))
             self.action_range = ActionRange(torch.from_numpy(low), torch.from_numpy(high))
-        self._time = 0
+        self._time, self._last = 0, torch.zeros(1, 1, self.spec.observation_size)
 
     @property
     def tasks(self) -> Tasks:
@@ -86,9 +86,15 @@ class OneCopy:
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply an action [1, 1, A], or a choice [1, 1].
 
+        Where ``running`` [1, 1] is off the environment is left alone, as Gymnasium wants it after
+        an end: the last observation comes again, and no reward.
+
         Raises:
             EnvFaultError: the episode was truncated before the horizon.
         """
+        if not running.any():
+            over = torch.zeros(1, 1, dtype=torch.bool)
+            return Step(self._last, torch.zeros(1, 1), over, over)
         given: Any = int(action) if self.action_range is None else self._placed(action[0, 0])
         obs, reward, terminated, truncated, info = self._env.step(given)
         self._time += 1
@@ -108,7 +114,8 @@ class OneCopy:
         return placed.astype(box.dtype)
 
     def _obs(self, obs: Any) -> Tensor:
-        return torch.from_numpy(np.array(obs, dtype=np.float32))[None, None]
+        self._last = torch.from_numpy(np.array(obs, dtype=np.float32))[None, None]
+        return self._last
 
 
 def _checked(env: object) -> gymnasium.Env[Any, Any]:

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.wrappers import RescaleAction, TimeLimit
 
-from metarl import envs
+from metarl import agents, envs
 from metarl.checks import EnvFaultError, InputError
 from metarl.envs.one_copy import OneCopy
 from metarl.sampler import collect, collect_in_turn
@@ -119,6 +119,18 @@ def test_an_early_end_without_termination_is_an_error() -> None:
     with pytest.raises(EnvFaultError, match="truncated at step 3, before the horizon of 5"):
         copy.step(torch.zeros(1, 1, 1), RUNS)
     OneCopy(TimeLimit(Rig(MOTOR), 3), horizon=3)
+
+
+def test_an_episode_that_is_over_leaves_the_environment_alone() -> None:
+    """It ends at step 2, and would be truncated at 4 if it were stepped on."""
+    rig = Rig(MOTOR, ends=2, cut=4)
+    copy = OneCopy(rig, horizon=6)
+    agent = agents.build("random", copy.spec)
+    batch, _ = collect_in_turn(copy, copy.tasks, agent, agent.begin(1, 1), 2, STREAMS)
+    assert batch.mask.tolist() == [[[True] * 2 + [False] * 4] * 2]
+    assert batch.reward.tolist() == [[[0.5, 1.0, 0.0, 0.0, 0.0, 0.0]] * 2]
+    assert batch.obs[0, :, :, 0].tolist() == [[0.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0]] * 2
+    assert [len(told) for told in rig.told] == [2, 1, 1] * 2  # a reset, two actions
 
 
 @pytest.mark.parametrize(
