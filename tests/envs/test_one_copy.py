@@ -1,5 +1,6 @@
 """A user's Gymnasium environment as the one copy that an agent adapts in."""
 
+import json
 from typing import Any
 
 import gymnasium
@@ -98,6 +99,20 @@ def test_tasks_are_told_before_every_episode() -> None:
     assert [options for _, options in plain.told] == [{"task": TASK}] * 2
     assert settable.told == [TASK, (seeds[0], None), TASK, (seeds[1], None)]
     assert seeds[0] != seeds[1]
+
+
+def test_a_task_of_arrays_is_told_as_it_is_and_kept_as_plain_data() -> None:
+    goal = np.array([0.25, -1.0], np.float32)
+    task = {"goal": goal, "mass": np.float32(0.5), "walls": (torch.ones(1), [np.int64(2)])}
+    rig = TaskRig(MOTOR)
+    copy = OneCopy(rig, horizon=3, task=task)
+    copy.reset(copy.tasks, 1, STREAMS)
+    assert rig.told[0]["goal"] is goal
+    assert copy.task == {"goal": [0.25, -1.0], "mass": 0.5, "walls": [[1.0], [2]]}
+    assert json.loads(json.dumps(copy.task)) == copy.task
+    for value in (object(), np.nan, 1j, {2 + 1j: 1.0}):
+        with pytest.raises(InputError, match=r"TaskRig: a task must hold finite numbers.*; got"):
+            OneCopy(rig, horizon=3, task={"goal": value})
 
 
 def test_the_time_limit_is_the_environments_own_or_given() -> None:
