@@ -33,7 +33,7 @@ class Theta:
         """Take over a state.
 
         Raises:
-            InputError: as ``trees.take_over``; nothing was taken over.
+            InputError: as ``trees.check_alike``; nothing was taken over.
         """
         self.params = trees.take_over(self.params, state, owner)
 

@@ -47,20 +47,24 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def take_over(current: Params, state: Params, owner: str) -> Params:
-    """Return ``state`` in the place of ``current``, which it must match leaf by leaf.
+    """Return copies of ``state`` in the place of ``current``; raise as ``check_alike`` does."""
+    check_alike(current, state, owner)
+    return {name: state[name].to(leaf.device, copy=True) for name, leaf in current.items()}
+
+
+def check_alike(current: Params, state: Params, owner: str) -> None:
+    """Check that ``state`` matches ``current`` leaf by leaf, wherever they are.
 
     Raises:
         InputError: a leaf is missing, unknown, or of another shape or dtype; a line for each.
     """
-    names = {*current, *state}
     wrong = [
         f"{owner}: {name!r} should be {_kind(current, name)}, got {_kind(state, name)}"
-        for name in sorted(names)
+        for name in sorted({*current, *state})
         if _kind(current, name) != _kind(state, name)
     ]
     if wrong:
         raise InputError(wrong)
-    return {name: state[name].to(leaf.device, copy=True) for name, leaf in current.items()}
 
 
 def _kind(params: Params, name: str) -> str:
