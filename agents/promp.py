@@ -112,7 +112,7 @@ class Promp(MamlPpo):
         return super().state_dict() | self._own_state()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over a state; raise ValueError as ``Theta`` does."""
+        """Take over a state; raise InputError as ``Theta`` does."""
         own = self._own_state()
         taken = trees.take_over(own, {n: leaf for n, leaf in state.items() if n in own}, "Promp")
         super().load_state_dict({n: leaf for n, leaf in state.items() if n not in own})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metarl.checks import InputError
 from metarl.distributions import Categorical, DiagGaussian, Distribution
 from metarl.policies import MlpPolicy, PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
@@ -60,4 +61,4 @@ class RandomAgent:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Accept nothing but nothing."""
         if state:
-            raise ValueError(f"RandomAgent has no weights, got {sorted(state)}")
+            raise InputError([f"RandomAgent has no weights, got {sorted(state)}"])

@@ -29,8 +29,9 @@ r_t(theta) = pi(a_t|h_t) / pi_old(a_t|h_t), each minibatch of whole trials gives
     E[min(r_t A_t, clip(r_t, 1 - epsilon, 1 + epsilon) A_t)] + c_H E[H(pi)] - c_V E[(V - R_t)^2] / v
 
 with R_t = A_t + V_old(h_t) before the standardisation, and v the variance of R_t, so that c_V does
-not depend on the unit of the rewards. Memories are computed anew from the start of each trial, and
-gradients run back through all of it.
+not depend on the unit of the rewards; but v is 1/16 at least, since R_t is the value's own noise
+where no trial has found a reward (``ppo.LEAST_SCALE``). Memories are computed anew from the start
+of each trial, and gradients run back through all of it.
 """
 
 from collections.abc import Mapping, Sequence

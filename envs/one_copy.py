@@ -6,7 +6,7 @@ wrappers and its task, perhaps a robot. An agent meets it one episode after the 
 
 Task. The one it has: ``reset`` must not draw another. One that is given here is told as
 ``FromGymnasium`` does it: by ``set_task(task)`` where the environment has such a method, else by
-``reset(options={"task": task})``.
+``reset(options={"task": task})``. ``OneCopy.task`` is the same as plain data, which can be saved.
 
 Observation. A ``Box`` of one axis; ``gymnasium.wrappers.FlattenObservation`` makes one.
 
@@ -17,6 +17,8 @@ End. ``terminated`` ends an episode, and so does ``horizon``; ``truncated`` befo
 unless the simulator of one of the suite's environments has failed.
 """
 
+import json
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +31,7 @@ from torch import Tensor
 from metarl.checks import COUNT, EnvFaultError, InputError
 from metarl.envs.from_gymnasium import size_and_limit
 from metarl.envs.gymnasium_single import TaskEnv
-from metarl.envs.task_dicts import TaskDict
+from metarl.envs.task_dicts import TaskDict, plain
 from metarl.seeding import Streams
 from metarl.types import ActionRange, EnvSpec, Step, Tasks
 
@@ -46,17 +48,18 @@ class OneCopy:
         env, self.threads = _checked(env), 1
         self._env, self.spec = env, _spec_of(env, horizon)
         own = env.unwrapped
-        self.task: TaskDict | None = None if task is None else dict(task)
-        if self.task is None and isinstance(own, TaskEnv):
+        self._given = None if task is None else dict(task)
+        self.task: TaskDict | None = None if task is None else _plain(self.spec.name, task)
+        if task is None and isinstance(own, TaskEnv):
             # One that was set is there from now on, and no seed of ours will draw another.
             env.reset()
-            self.task = own.task
+            self._given = self.task = own.task
         box = env.action_space
         self.action_range: ActionRange | None = None
         if isinstance(box, spaces.Box):
             low, high = (np.array(end, np.float32) for end in (box.low, box.high))
             self.action_range = ActionRange(torch.from_numpy(low), torch.from_numpy(high))
-        self._time = 0
+        self._time, self._last = 0, torch.zeros(1, 1, self.spec.observation_size)
 
     @property
     def tasks(self) -> Tasks:
@@ -75,9 +78,9 @@ class OneCopy:
                 f"{self.spec.name} is one copy, with one episode at a time; got {came}"
             )
         seed = int(streams.uniform("seed", 1, ()).double() * 2**24)
-        options = None if self.task is None else {"task": self.task}
+        options = None if self._given is None else {"task": self._given}
         if options is not None and self._env.has_wrapper_attr("set_task"):
-            self._env.get_wrapper_attr("set_task")(self.task)
+            self._env.get_wrapper_attr("set_task")(self._given)
             options = None
         obs, _ = self._env.reset(seed=seed, options=options)
         self._time = 0
@@ -86,9 +89,15 @@ class OneCopy:
     def step(self, action: Tensor, running: Tensor) -> Step:
         """Apply an action [1, 1, A], or a choice [1, 1].
 
+        Where ``running`` [1, 1] is off the environment is left alone, as Gymnasium wants it after
+        an end: the last observation comes again, and no reward.
+
         Raises:
             EnvFaultError: the episode was truncated before the horizon.
         """
+        if not running.any():
+            over = torch.zeros(1, 1, dtype=torch.bool)
+            return Step(self._last, torch.zeros(1, 1), over, over)
         given: Any = int(action) if self.action_range is None else self._placed(action[0, 0])
         obs, reward, terminated, truncated, info = self._env.step(given)
         self._time += 1
@@ -108,7 +117,8 @@ class OneCopy:
         return placed.astype(box.dtype)
 
     def _obs(self, obs: Any) -> Tensor:
-        return torch.from_numpy(np.array(obs, dtype=np.float32))[None, None]
+        self._last = torch.from_numpy(np.array(obs, dtype=np.float32))[None, None]
+        return self._last
 
 
 def _checked(env: object) -> gymnasium.Env[Any, Any]:
@@ -116,6 +126,16 @@ def _checked(env: object) -> gymnasium.Env[Any, Any]:
         need = "a VectorTaskEnv with Tasks of length 1, or a gymnasium.Env,"
         raise InputError([f"to adapt in, {need} is needed, got {type(env).__name__}"])
     return env
+
+
+def _plain(name: str, task: Mapping[str, Any]) -> TaskDict:
+    """Return a task as JSON holds it, or refuse it before anything has been explored."""
+    try:
+        told: TaskDict = json.loads(json.dumps(dict(task), default=plain, allow_nan=False))
+        return told
+    except (TypeError, ValueError, RecursionError):
+        need = "finite numbers, arrays, texts, or lists and dicts of them"
+        raise InputError([f"{name}: a task must hold {need}; got {reprlib.repr(task)}"]) from None
 
 
 def _spec_of(env: gymnasium.Env[Any, Any], horizon: int | None) -> EnvSpec:

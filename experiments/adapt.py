@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +118,11 @@ def adapt_command(arguments: Sequence[str]) -> int:
         check_export(args.export)
     try:
         task = json.loads(args.task)
-    except ValueError as error:
-        raise InputError([f"--task is not JSON: {error}; got {args.task!r}"]) from None
+    except (ValueError, RecursionError) as error:
+        came = reprlib.repr(args.task)
+        raise InputError([f"--task is not JSON: {error}; got {came}"]) from None
     if not isinstance(task, dict):
-        raise InputError([f"--task must be a JSON object, got {args.task!r}"])
+        raise InputError([f"--task must be a JSON object, got {reprlib.repr(args.task)}"])
     policy = adapt_run(args.run_dir, task, args, args.best)
     policy.save(args.out)
     notes = plain_console(stderr=True)

@@ -8,11 +8,13 @@ Nothing of the agent that made it is needed to act.
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -134,14 +136,22 @@ def read_policy(folder: Path) -> tuple[KeptPolicy, Made]:
     data = read_regular(folder / _TENSORS, 8, _LONGEST_TENSORS)
     if hashlib.sha256(data).hexdigest() != about.sha256:
         refuse(folder / _TENSORS, f"SHA-256 is not the one in {_ABOUT}")
-    policy = build_policy(about.spec, about.network)
-    # The network's own weights say which names and shapes there must be.
-    tensors, own = parse_tensors(folder / _TENSORS, data), policy.init(Streams(0))
-    params = trees.take_over(own, tensors, str(folder / _TENSORS))
+    spec = about.spec._replace(action_limit=float(about.spec.action_limit))
+    policy = build_policy(spec, about.network)
+    tensors = parse_tensors(folder / _TENSORS, data)
+    sizes = policy.layer_sizes
+    if sum(map(math.prod, itertools.pairwise(sizes))) > len(data):
+        came = f"layers of {list(sizes)} have more weights than {_TENSORS} has bytes"
+        raise InputError([f"{file}: network: {came}"])
+    # The network's own weights say what there must be; whoever wrote the file chose their size, and
+    # so they are not drawn.
+    own = policy.init(Streams(0, device="meta"))
+    trees.check_alike(own, tensors, str(folder / _TENSORS))
+    params = {name: tensors[name] for name in own}
     within = None
     if about.action_low is not None and about.action_high is not None:
-        within = ActionRange(torch.tensor(about.action_low), torch.tensor(about.action_high))
-    return KeptPolicy(policy, params, about.spec, within), about.made
+        within = _range_of(about.action_low, about.action_high)
+    return KeptPolicy(policy, params, spec, within), about.made
 
 
 def _faults(about: _About) -> list[str]:
@@ -152,17 +162,28 @@ def _faults(about: _About) -> list[str]:
         for name, value in spec._asdict().items()
         if name in ("observation_size", "action_size", "horizon") and not COUNT.accepts(value)
     ]
-    if not POSITIVE.accepts(spec.action_limit):
+    if not POSITIVE.accepts(spec.action_limit) or not np.float32(spec.action_limit) > 0:
         lines.append(f"spec.action_limit must be {POSITIVE.text}, got {spec.action_limit!r}")
     if spec.discrete:
         return lines + (["choices have no action_low, action_high"] if any(bounds) else [])
     low, high = (bound or () for bound in bounds)
-    ordered = (
-        all(-LARGEST < below < above < LARGEST for below, above in itertools.zip_longest(low, high))
-        if len(low) == len(high) == spec.action_size
-        else False
-    )
-    if not ordered:
-        need = f"{spec.action_size} finite numbers, each below its like"
-        lines.append(f"action_low and action_high must be {need}; got {list(low)}, {list(high)}")
+    # In float32, in which they are used, two bounds may be the same, or too far apart.
+    if not (
+        len(low) == len(high) == spec.action_size
+        and all(abs(bound) < LARGEST for bound in low + high)
+        and _is_range(_range_of(low, high))
+    ):
+        need = f"{spec.action_size} finite numbers, each below its like and at a finite distance"
+        came = f"{list(low)}, {list(high)}"
+        lines.append(f"action_low and action_high must be {need}, in float32; got {came}")
     return lines
+
+
+def _is_range(within: ActionRange) -> bool:
+    ends = within.place(torch.tensor([[-1.0], [1.0]]), 1.0)
+    return bool((within.low < within.high).all() and ends.isfinite().all())
+
+
+def _range_of(low: Sequence[float], high: Sequence[float]) -> ActionRange:
+    # JSON may hold whole numbers beyond what torch takes for one.
+    return ActionRange(*(torch.tensor([float(bound) for bound in end]) for end in (low, high)))

@@ -33,7 +33,7 @@ class Theta:
         """Take over a state.
 
         Raises:
-            ValueError: an entry is missing, unknown or of another shape; nothing was taken over.
+            InputError: as ``trees.check_alike``; nothing was taken over.
         """
         self.params = trees.take_over(self.params, state, owner)
 
@@ -67,7 +67,7 @@ class MetaOptimizer(Theta):
         return self.weights() | {name: value.clone() for name, value in self._memory().items()}
 
     def load_state_dict(self, state: dict[str, Tensor], owner: str) -> None:
-        """Take over weights and memory; raise ValueError as ``Theta`` does."""
+        """Take over weights and memory; raise InputError as ``Theta`` does."""
         current = self.params | self._memory()
         for name, value in trees.take_over(current, state, owner).items():
             current[name].copy_(value)

@@ -47,21 +47,28 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def take_over(current: Params, state: Params, owner: str) -> Params:
-    """Return ``state`` in the dtype and place of ``current``, which it must match leaf by leaf.
+    """Return copies of ``state`` in the place of ``current``; raise as ``check_alike`` does."""
+    check_alike(current, state, owner)
+    return {name: state[name].to(leaf.device, copy=True) for name, leaf in current.items()}
+
+
+def check_alike(current: Params, state: Params, owner: str) -> None:
+    """Check that ``state`` matches ``current`` leaf by leaf, wherever they are.
 
     Raises:
-        ValueError: a leaf is missing, unknown or of another shape; the message names it.
+        InputError: a leaf is missing, unknown, or of another shape or dtype; a line for each.
     """
-    names = {*current, *state}
     wrong = [
-        f"{owner}: {name!r} should be {_shape(current, name)}, got {_shape(state, name)}"
-        for name in sorted(names)
-        if _shape(current, name) != _shape(state, name)
+        f"{owner}: {name!r} should be {_kind(current, name)}, got {_kind(state, name)}"
+        for name in sorted({*current, *state})
+        if _kind(current, name) != _kind(state, name)
     ]
     if wrong:
         raise InputError(wrong)
-    return {name: state[name].to(leaf).clone() for name, leaf in current.items()}
 
 
-def _shape(params: Params, name: str) -> str:
-    return str(list(params[name].shape)) if name in params else "absent"
+def _kind(params: Params, name: str) -> str:
+    if name not in params:
+        return "absent"
+    leaf = params[name]
+    return f"{list(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}"

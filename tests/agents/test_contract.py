@@ -112,6 +112,12 @@ def test_state_of_another_shape_is_refused_by_name() -> None:
         agent.load_state_dict(state | {"extra": torch.zeros(1)})
 
 
+def test_random_takes_no_weights() -> None:
+    world = build_world("random", "metarl/BernoulliBandit-v0")
+    with pytest.raises(InputError, match=r"RandomAgent has no weights, got \['w'\]"):
+        world.new_agent().load_state_dict({"w": torch.zeros(1)})
+
+
 def test_meta_learners_start_from_the_seed() -> None:
     world = build_world("maml-trpo", "metarl/PointNavigation-v0")
     spec, config = world.env.spec, SMALL_AGENTS["maml-trpo"]

@@ -222,7 +222,7 @@ def test_a_state_without_the_coefficient_is_refused_whole() -> None:
     before = agent.state_dict()
     other = new_agent(False, CONFIG)
     other.meta_update(random_rounds(False, 1))
-    with pytest.raises(InputError, match=r"'kl_coefficient' should be \[\], got absent"):
+    with pytest.raises(InputError, match=r"'kl_coefficient' should be \[\] float64, got absent"):
         agent.load_state_dict(other.state_dict())
     with pytest.raises(InputError, match=r"'kl_coefficient' should be absent"):
         other.load_state_dict(before)

@@ -227,7 +227,7 @@ def test_a_state_that_does_not_fit_changes_nothing() -> None:
     agent = new_agent(new_env(False))
     before = agent.state_dict()
     bad = {"num_updates": torch.tensor(3), "gru.input_bias": torch.zeros(4)}
-    with pytest.raises(ValueError, match=r"Rl2: 'gru.input_bias' should be \[21\], got \[4\]"):
+    with pytest.raises(ValueError, match=r"'gru.input_bias' should be \[21\] float32, got \[4\] "):
         agent.load_state_dict(before | bad)
     assert all(torch.equal(leaf, before[name]) for name, leaf in agent.state_dict().items())
 

@@ -1,5 +1,6 @@
 """A user's Gymnasium environment as the one copy that an agent adapts in."""
 
+import json
 from typing import Any
 
 import gymnasium
@@ -9,7 +10,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.wrappers import RescaleAction, TimeLimit
 
-from metarl import envs
+from metarl import agents, envs
 from metarl.checks import EnvFaultError, InputError
 from metarl.envs.one_copy import OneCopy
 from metarl.sampler import collect, collect_in_turn
@@ -100,6 +101,20 @@ def test_tasks_are_told_before_every_episode() -> None:
     assert seeds[0] != seeds[1]
 
 
+def test_a_task_of_arrays_is_told_as_it_is_and_kept_as_plain_data() -> None:
+    goal = np.array([0.25, -1.0], np.float32)
+    task = {"goal": goal, "mass": np.float32(0.5), "walls": (torch.ones(1), [np.int64(2)])}
+    rig = TaskRig(MOTOR)
+    copy = OneCopy(rig, horizon=3, task=task)
+    copy.reset(copy.tasks, 1, STREAMS)
+    assert rig.told[0]["goal"] is goal
+    assert copy.task == {"goal": [0.25, -1.0], "mass": 0.5, "walls": [[1.0], [2]]}
+    assert json.loads(json.dumps(copy.task)) == copy.task
+    for value in (object(), np.nan, 1j, {2 + 1j: 1.0}):
+        with pytest.raises(InputError, match=r"TaskRig: a task must hold finite numbers.*; got"):
+            OneCopy(rig, horizon=3, task={"goal": value})
+
+
 def test_the_time_limit_is_the_environments_own_or_given() -> None:
     with pytest.raises(InputError, match=r"tells no time limit: OneCopy\(env, horizon=\.\.\.\)"):
         OneCopy(Rig(MOTOR))
@@ -119,6 +134,18 @@ def test_an_early_end_without_termination_is_an_error() -> None:
     with pytest.raises(EnvFaultError, match="truncated at step 3, before the horizon of 5"):
         copy.step(torch.zeros(1, 1, 1), RUNS)
     OneCopy(TimeLimit(Rig(MOTOR), 3), horizon=3)
+
+
+def test_an_episode_that_is_over_leaves_the_environment_alone() -> None:
+    """It ends at step 2, and would be truncated at 4 if it were stepped on."""
+    rig = Rig(MOTOR, ends=2, cut=4)
+    copy = OneCopy(rig, horizon=6)
+    agent = agents.build("random", copy.spec)
+    batch, _ = collect_in_turn(copy, copy.tasks, agent, agent.begin(1, 1), 2, STREAMS)
+    assert batch.mask.tolist() == [[[True] * 2 + [False] * 4] * 2]
+    assert batch.reward.tolist() == [[[0.5, 1.0, 0.0, 0.0, 0.0, 0.0]] * 2]
+    assert batch.obs[0, :, :, 0].tolist() == [[0.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0]] * 2
+    assert [len(told) for told in rig.told] == [2, 1, 1] * 2  # a reset, two actions
 
 
 @pytest.mark.parametrize(

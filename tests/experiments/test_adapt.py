@@ -148,6 +148,7 @@ def test_the_command_keeps_what_adapt_run_returns(
     ("task", "flags", "said"),
     [
         ("{velocity: 1.5}", (), "--task is not JSON: "),
+        ("[" * 3000, (), "--task is not JSON: "),
         ("[1.5]", (), "--task must be a JSON object, got '[1.5]'"),
         ('{"velocity": 1.5}', (), "no 'velocity'; known: reward_mean"),
         ("ARMS", ("--episodes", "0"), "AdaptArgs.episodes must be a whole number"),

@@ -122,6 +122,19 @@ def edited(change: Callable[[dict[str, Any]], object], folder: Path) -> None:
         (lambda about: about.update(action_low=[0.0]), "2 finite numbers, each below"),
         (lambda about: about.update(action_low=[4.0, 0.0]), "2 finite numbers, each below"),
         (lambda about: about.update(action_low=None), "2 finite numbers, each below"),
+        (lambda about: about.update(action_low=[-(10**40), 0.0]), "2 finite numbers, each below"),
+        (lambda about: about.update(action_low=[3.0 - 1e-11, 0.0]), "2 finite numbers, each below"),
+        (
+            lambda about: about.update(action_low=[-3.3e38, 0.0], action_high=[3.3e38, 1.0]),
+            "at a finite distance",
+        ),
+        (
+            lambda about: about.update(action_low=[3.2e38, 0.0], action_high=[3.3e38, 1.0]),
+            "at a finite distance",
+        ),
+        (lambda about: about["spec"].update(action_limit=1e-300), "spec.action_limit must be"),
+        (lambda about: about["network"].update(hidden_sizes=[10**5, 10**5]), "more weights than"),
+        (lambda about: about["network"].update(hidden_sizes=[10**30]), "more weights than"),
         (lambda about: about["made"].update(seed="one"), "made.seed must be"),
         (lambda about: about.update(extra=1), "no 'extra'"),
     ],
@@ -132,6 +145,28 @@ def test_what_does_not_belong_is_refused_by_name(
     write_policy(tmp_path, kept(), MADE)
     edited(change, tmp_path)
     with pytest.raises(InputError, match=said):
+        read_policy(tmp_path)
+
+
+def test_whole_numbers_are_bounds_too(tmp_path: Path) -> None:
+    write_policy(tmp_path, kept(), MADE)
+    edited(lambda about: about.update(action_low=[-(10**20), 0], action_high=[10**20, 1]), tmp_path)
+    edited(lambda about: about["spec"].update(action_limit=10**20), tmp_path)
+    policy, _ = read_policy(tmp_path)
+    assert policy.action_range is not None
+    assert policy.action_range.low.tolist() == [float(np.float32(-1e20)), 0.0]
+    share = torch.from_numpy(output(policy, observations(5)))
+    low, high = (torch.tensor([[end, float(end > 0)]]) for end in (-1e20, 1e20))
+    expected = 0.5 * (low + high) + 0.5 * (high - low) * share / 1e20
+    assert torch.allclose(policy.decide(observations(5)).double(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.complex64])
+def test_weights_of_another_dtype_are_refused(dtype: torch.dtype, tmp_path: Path) -> None:
+    policy = kept()
+    params = {name: leaf.to(dtype) for name, leaf in policy.params.items()}
+    write_policy(tmp_path, policy._replace(params=params), MADE)
+    with pytest.raises(InputError, match=r"layer0.weight' should be \[3, 5\] float32, got"):
         read_policy(tmp_path)
 
 

@@ -54,6 +54,8 @@ def test_first_adam_step_has_the_step_size() -> None:
     [
         ({"w/exp_avg": torch.zeros(7)}, "w/exp_avg"),
         ({"nope/exp_avg": torch.zeros(2)}, "nope/exp_avg"),
+        ({"w/exp_avg": torch.zeros(2, 3).double()}, r"should be \[2, 3\] float32, got .* float64"),
+        ({"b": torch.ones(2, dtype=torch.int64)}, r"'b' should be \[2\] float32, got \[2\] int64"),
         ({"b": None}, "'b'"),
         ({"b/step": None}, "'b/step'"),
     ],

@@ -74,6 +74,32 @@ def test_advantages_are_standardised_and_targets_measured_under_the_mask() -> No
     assert torch.equal(samples.target, target)
 
 
+@pytest.mark.parametrize(("spread", "scale"), [(0.0, 0.25), (0.1, 0.25), (0.3, 0.3), (6.0, 6.0)])
+def test_the_scale_of_the_value_error_has_a_floor(spread: float, scale: float) -> None:
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0]).expand(N, L)
+    every = torch.ones(N, L, dtype=torch.bool)
+    samples = gather(signs, signs, (signs, 5.0 + spread * signs), every, ALONE)
+    torch.testing.assert_close(samples.scale, torch.full((N,), scale))
+    assert samples.advantage.std(unbiased=False) == pytest.approx(1.0)
+
+
+def test_without_rewards_the_value_comes_to_rest() -> None:
+    """Targets are what it said itself: its gradient must fade with it, and not fill the clip."""
+    setting, norms = Setting(False), []
+    config = replace(CONFIG, entropy_coefficient=0.0, max_gradient_norm=LONG)
+    optimizer = MetaOptimizer(setting.params, "adam", 3e-2)
+    for update in range(40):
+        with torch.no_grad():
+            distribution, value = setting.network.unroll(optimizer.params, setting.x)
+        advantage, target = trial_advantages(torch.zeros(N, L), value, MASK, config)
+        log_prob = distribution.log_prob(setting.samples.action)
+        estimates = torch.zeros_like(advantage), target
+        samples = gather(setting.samples.action, log_prob, estimates, MASK, ALONE)
+        metrics = improve(optimizer, setting.judge, samples, config, Streams(4, (update,)), ALONE)
+        norms.append(metrics["train/gradient_norm"])
+    assert norms[-1] < 0.5
+
+
 @pytest.mark.parametrize(
     ("ratio", "advantage", "expected"),
     [
