@@ -24,6 +24,7 @@ from metarl.experiments.evaluate import (
 )
 from metarl.experiments.experiment import Experiment, Parts, to_dict
 from metarl.experiments.scratch import SPLIT
+from metarl.protocols import HasMemory
 from metarl.runs import Config, differences
 
 _SCRATCH_KEYS = ("env", "episodes", "rounds", "env_steps", "split", "per_task")
@@ -79,18 +80,20 @@ def ceiling_curves(judged: Judged, notes: Console) -> dict[str, Curve]:
         notes.print(f"note: nothing can be computed for {parts.env.spec.name}")
     tasks = parts.distribution.held_out(request.tasks)
     rounds = request.adaptations + 1
+    # Each copy of an agent with memory is a trial of its own, of one episode a round.
+    episodes = 1 if isinstance(parts.agent, HasMemory) else experiment.episodes
     curves = {}
     for name, ceiling in family.ceilings.items():
         try:
             returns = ceiling(
-                experiment.env, tasks, rounds * experiment.episodes, EVALUATION_STREAMS.at(name)
+                experiment.env, tasks, rounds * episodes, EVALUATION_STREAMS.at(name)
             )
         except InputError as error:
             notes.print(f"note: no curve for {name}: {error}")
             continue
-        episodes = returns.cpu().reshape(len(returns), rounds, experiment.episodes)
+        by_round = returns.cpu().reshape(len(returns), rounds, episodes)
         total = parts.env.spec.score_is_total
-        curves[name] = curve_of(episodes.sum(-1) if total else episodes.mean(-1))
+        curves[name] = curve_of(by_round.sum(-1) if total else by_round.mean(-1))
     return curves
 
 

@@ -154,6 +154,17 @@ def test_what_can_be_reached_is_computed_where_it_can_be(
     }
 
 
+def test_an_agent_with_memory_stands_beside_trials_of_one_episode_a_round(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four copies of a bandit are four trials: the best arm of none pays 40 times."""
+    flags = ["--out", str(tmp_path / "rl2"), *TRAIN, "--episodes", "4", "--agent.memory-size", "4"]
+    assert main(["train", "rl2/bandit", *flags]) == 0
+    reached = evaluated(capsys, tmp_path / "rl2", "--ceilings", "--tasks", "200")["references"]
+    assert reached["best arm"]["mean"] == pytest.approx([8.33] * 3, abs=0.35)
+    assert reached["Gittins"]["mean"][0] < reached["Gittins"]["mean"][1] - 0.3
+
+
 @pytest.mark.parametrize(
     ("place", "said"),
     [
