@@ -21,13 +21,14 @@ from metarl.experiments.evaluate import (
     curve_of,
     evaluate,
     load_run,
+    score_label,
 )
 from metarl.experiments.experiment import Experiment, Parts, to_dict
 from metarl.experiments.scratch import SPLIT
 from metarl.protocols import HasMemory
 from metarl.runs import Config, differences
 
-_SCRATCH_KEYS = ("env", "episodes", "rounds", "env_steps", "split", "per_task")
+_SCRATCH_KEYS = ("env", "episodes", "score", "rounds", "env_steps", "split", "per_task")
 
 
 class Judged(NamedTuple):
@@ -110,7 +111,11 @@ def _of_file(judged: Judged, file: Path) -> dict[str, Curve]:
     """Return two curves: after as many rounds as an agent has seen, and the large budget's."""
     result, request = _read(file), judged.request
     _refuse_other_tasks(judged.experiment, result, file)
-    told = {"split": SPLIT, "episodes": judged.experiment.episodes}
+    told = {
+        "split": SPLIT,
+        "episodes": judged.experiment.episodes,
+        "score": score_label(judged.parts),
+    }
     lines = [
         f"{file}: {name} is {result[name]!r}, and {value!r} in the run"
         for name, value in told.items()

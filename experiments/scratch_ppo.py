@@ -19,6 +19,7 @@ from metarl.evaluation import EvaluationConfig, adaptation_curve
 from metarl.experiments.evaluate import EVALUATION_STREAMS
 from metarl.experiments.experiment import Experiment, Parts, threads_for
 from metarl.processes import ALONE
+from metarl.protocols import HasMemory
 from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Tasks, Trajectories
 
@@ -61,8 +62,9 @@ def learn_from_scratch(
 ) -> list[float]:
     """Learn one of several tasks; return its score after each of so many rounds, in rising order.
 
-    Seeds are a function of the experiment's and the row. SB3 sets the global generators of numpy
-    and Python by them; torch's is left as it was.
+    A score is what it is for the agent in ``parts``, which plays no other part. The tasks are not
+    told. Seeds are a function of the experiment's and the row. SB3 sets the global generators of
+    numpy and Python by them; torch's is left as it was.
 
     Raises:
         InputError: a round is a single step, from which PPO cannot learn.
@@ -80,7 +82,9 @@ def learn_from_scratch(
         threads=threads_for(experiment, ALONE),
     )
     copies.set_tasks(as_dicts(task))
-    config = EvaluationConfig(episodes=episodes, adaptations=0)
+    config = EvaluationConfig(
+        episodes=episodes, adaptations=0, separate_trials=isinstance(parts.agent, HasMemory)
+    )
     scores = []
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # A round is seldom a multiple of the minibatch: the last one is smaller, and no fault.

@@ -165,6 +165,37 @@ def test_an_agent_with_memory_stands_beside_trials_of_one_episode_a_round(
     assert reached["Gittins"]["mean"][0] < reached["Gittins"]["mean"][1] - 0.3
 
 
+def test_beside_an_agent_with_memory_scores_are_of_an_episode(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--episodes", "4", "--tasks", "1", "--rounds", "1", "--steps", "1", "--json"]
+    stored = {}
+    for agent in ("rl2", "maml-trpo"):
+        assert main(["scratch", f"{agent}/bandit", "--env.horizon", "10", *flags]) == 0
+        stored[agent] = json.loads(capsys.readouterr().out)
+        (tmp_path / f"{agent}.json").write_text(json.dumps(stored[agent]))
+    assert stored["rl2"]["score"] == "mean return of an episode"
+    assert stored["maml-trpo"]["score"] == "total reward of a round"
+    mean, total = (stored[agent]["per_task"][0] for agent in stored)
+    assert [4 * score for score in mean] == pytest.approx(total)
+    flags = ["--out", str(tmp_path / "rl2"), *TRAIN, "--episodes", "4", "--agent.memory-size", "4"]
+    assert main(["train", "rl2/bandit", *flags]) == 0
+    beside = evaluated(capsys, tmp_path / "rl2", "--references", str(tmp_path / "rl2.json"))
+    assert beside["references"]["from scratch, 1 task"]["mean"][:2] == pytest.approx(mean)
+    refused = ["--references", str(tmp_path / "maml-trpo.json")]
+    assert main(["evaluate", str(tmp_path / "rl2"), *EVALUATE, *refused]) == 2
+    assert "score is 'total reward of a round', and 'mean return" in capsys.readouterr().err
+
+
+def test_a_single_task_need_not_be_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--tasks", "1", "--rounds", "1", "--steps", "1", "--threads", "1", "--json"]
+    capsys.readouterr()
+    assert main(["scratch", "told/navigation", *SMALL, *flags]) == 0
+    told = json.loads(capsys.readouterr().out)
+    stored = json.loads((runs / "scratch.json").read_text())
+    assert told["per_task"] == [stored["per_task"][0][:2]]
+
+
 @pytest.mark.parametrize(
     ("place", "said"),
     [
