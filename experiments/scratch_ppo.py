@@ -89,14 +89,7 @@ def learn_from_scratch(
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # A round is seldom a multiple of the minibatch: the last one is smaller, and no fault.
         warnings.filterwarnings("ignore", message="You have specified a mini-batch size")
-        model = PPO(
-            "MlpPolicy",
-            copies,
-            n_steps=spec.horizon,
-            batch_size=min(_BATCH, round_steps),
-            seed=int(seed * 2**24),
-            device="cpu",
-        )
+        model = _learner(copies, spec.horizon, int(seed * 2**24))
         agent = Sb3Policy(model.policy, spec)
         for rounds in scored_after:
             missing = rounds * round_steps - model.num_timesteps
@@ -105,3 +98,8 @@ def learn_from_scratch(
             streams = EVALUATION_STREAMS.from_task(row)
             scores.append(float(adaptation_curve(agent, parts.env, task, config, streams)))
     return scores
+
+
+def _learner(copies: TaskVecEnv, horizon: int, seed: int) -> PPO:
+    batch = min(_BATCH, copies.num_envs * horizon)
+    return PPO("MlpPolicy", copies, n_steps=horizon, batch_size=batch, seed=seed, device="cpu")

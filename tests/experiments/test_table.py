@@ -23,10 +23,12 @@ def write_run(
 ) -> np.ndarray:
     """Write a finished run of two meta-iterations; return its scores [8 tasks, 2]."""
     (folder / "eval").mkdir(parents=True)
-    config = {"preset": "maml|trpo/x_y", "seed": seed, "env": env, "agent": {"inner_lr": lr}}
+    config = {"preset": "maml|trpo/x_y", "seed": seed, "episodes": 20, "env": env}
+    config |= {"agent": {"inner_lr": lr}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [
-        {"iteration": i, "env_steps": 1e6 * i, "time/sampling_s": 30.0, "time/update_s": 60.0}
+        {"iteration": i, "env_steps": 1e6 * i, "meta/post_return": 0.0}
+        | {"time/sampling_s": 30.0, "time/update_s": 60.0}
         for i in (1, 2)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
