@@ -291,4 +291,5 @@ def _environment(config: Mapping[str, object]) -> str:
 def _all_but_seed(outcome: Outcome) -> str:
     kept = {key: value for key, value in outcome.config.items() if key not in _NO_SETTING}
     # Seeds are compared on the same tasks after the same number of adaptations.
-    return json.dumps([kept, outcome.iteration, outcome.per_task.shape], sort_keys=True)
+    scored = (outcome.iteration, outcome.per_task.shape, outcome.score)
+    return json.dumps([kept, scored], sort_keys=True)
