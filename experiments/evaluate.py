@@ -1,6 +1,6 @@
 """Evaluation of a run on held-out tasks, beside the floors that it must clear."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +21,14 @@ from metarl.experiments.figures import adaptation_figure
 from metarl.protocols import Algorithm, HasMemory
 from metarl.runs import Config, read_config, system_facts
 from metarl.seeding import Streams
-from metarl.statistics import CurveSummary, summarise_curve
+from metarl.statistics import CurveSummary, FloatArray, summarise_curve
 from metarl.types import Tasks
 
 EVALUATION_STREAMS = Streams(seed=0, path=("evaluation",))
 """The same for every run, so that agents meet the same starts and the same noise."""
 
+TOTAL = "total reward of a round"
+"""The label of scores that add up the episodes of a round."""
 _ADAPTATIONS = 3
 
 
@@ -189,6 +191,21 @@ def print_curves(curves: dict[str, Curve], parts: Parts, console: Console) -> No
     console.print(table)
 
 
+def score_table(rows: Sequence[Sequence[float]]) -> FloatArray:
+    """Return stored scores as an array [K, N + 1].
+
+    Raises:
+        InputError: there is none, or rows differ in length.
+    """
+    try:
+        table = np.array(rows, dtype=np.float64)
+    except (ValueError, OverflowError) as error:
+        raise InputError([f"scores make no table: {error}"]) from None
+    if table.ndim != 2 or not table.size:
+        raise InputError(["no scores"])
+    return table
+
+
 def distinct_tasks(tasks: Tasks) -> int:
     """Count the tasks that differ: a list may hold one again, with episodes of its own."""
     rows = [leaf.reshape(len(leaf), -1) for leaf in tasks.parameter.values()]
@@ -198,7 +215,7 @@ def distinct_tasks(tasks: Tasks) -> int:
 def score_label(parts: Parts) -> str:
     """Say what a score is."""
     total = parts.env.spec.score_is_total and not isinstance(parts.agent, HasMemory)
-    return "total reward of a round" if total else "mean return of an episode"
+    return TOTAL if total else "mean return of an episode"
 
 
 def request_for(

@@ -4,10 +4,10 @@ Another run, of whatever agent, is scored as this one is: on the same tasks, wit
 adaptations, starts and noise. Only whether tasks are told may differ.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -21,12 +21,32 @@ from metarl.experiments.evaluate import (
     curve_of,
     evaluate,
     load_run,
+    score_label,
+    score_table,
 )
 from metarl.experiments.experiment import Experiment, Parts, to_dict
 from metarl.experiments.scratch import SPLIT
+from metarl.files import BrokenFileError, parse_json
+from metarl.plain_data import read_fields
+from metarl.protocols import HasMemory
 from metarl.runs import Config, differences
 
-_SCRATCH_KEYS = ("env", "episodes", "rounds", "env_steps", "split", "per_task")
+_LONGEST_LINE = 300
+
+
+class Learned(NamedTuple):
+    """What is read of a file of ``metarl scratch``."""
+
+    env: dict[str, object]
+    split: str
+    episodes: int
+    score: str
+    rounds: tuple[int, ...]
+    """After how many rounds policies were scored."""
+    env_steps: tuple[int, ...]
+    """As many: of each task."""
+    per_task: tuple[tuple[float, ...], ...]
+    """Scores, by task, then as ``rounds``."""
 
 
 class Judged(NamedTuple):
@@ -79,24 +99,24 @@ def ceiling_curves(judged: Judged, notes: Console) -> dict[str, Curve]:
         notes.print(f"note: nothing can be computed for {parts.env.spec.name}")
     tasks = parts.distribution.held_out(request.tasks)
     rounds = request.adaptations + 1
+    # Each copy of an agent with memory is a trial of its own, of one episode a round.
+    episodes = 1 if isinstance(parts.agent, HasMemory) else experiment.episodes
     curves = {}
     for name, ceiling in family.ceilings.items():
         try:
-            returns = ceiling(
-                experiment.env, tasks, rounds * experiment.episodes, EVALUATION_STREAMS.at(name)
-            )
+            returns = ceiling(experiment.env, tasks, rounds * episodes, EVALUATION_STREAMS.at(name))
         except InputError as error:
             notes.print(f"note: no curve for {name}: {error}")
             continue
-        episodes = returns.cpu().reshape(len(returns), rounds, experiment.episodes)
+        by_round = returns.cpu().reshape(len(returns), rounds, episodes)
         total = parts.env.spec.score_is_total
-        curves[name] = curve_of(episodes.sum(-1) if total else episodes.mean(-1))
+        curves[name] = curve_of(by_round.sum(-1) if total else by_round.mean(-1))
     return curves
 
 
 def _of_run(judged: Judged, folder: Path, machine: Config, notes: Console) -> dict[str, Curve]:
     other, parts, _ = load_run(folder, "checkpoints", machine, notes)
-    _refuse_other_tasks(judged.experiment, to_dict(other), folder)
+    _refuse_other_tasks(judged.experiment, to_dict(other)["env"], folder)
     told = judged.parts._replace(env=parts.env)
     tasks = judged.parts.distribution.held_out(judged.request.tasks, SPLIT)
     adaptations = judged.request.adaptations
@@ -105,41 +125,56 @@ def _of_run(judged: Judged, folder: Path, machine: Config, notes: Console) -> di
 
 def _of_file(judged: Judged, file: Path) -> dict[str, Curve]:
     """Return two curves: after as many rounds as an agent has seen, and the large budget's."""
-    result, request = _read(file), judged.request
-    _refuse_other_tasks(judged.experiment, result, file)
-    told = {"split": SPLIT, "episodes": judged.experiment.episodes}
+    learned, request = _read(file), judged.request
+    _refuse_other_tasks(judged.experiment, learned.env, file)
+    told = {
+        "split": SPLIT,
+        "episodes": judged.experiment.episodes,
+        "score": score_label(judged.parts),
+    }
+    stored = learned._asdict()
     lines = [
-        f"{file}: {name} is {result[name]!r}, and {value!r} in the run"
+        f"{file}: {name} is {stored[name]!r}, and {value!r} in the run"
         for name, value in told.items()
-        if result[name] != value
+        if stored[name] != value
     ]
     if lines:
         raise InputError(lines)
-    scores = torch.tensor(result["per_task"], dtype=torch.float64)[: request.tasks]
-    early = [place for place, n in enumerate(result["rounds"]) if n == place <= request.adaptations]
+    scores = torch.tensor(learned.per_task, dtype=torch.float64)[: request.tasks]
+    early = [place for place, n in enumerate(learned.rounds) if n == place <= request.adaptations]
     number = f"{len(scores)} task{'s' if len(scores) > 1 else ''}"
     return {
         f"from scratch, {number}": curve_of(scores[:, early]),
-        f"from scratch, {result['env_steps'][-1]:,} steps, {number}": curve_of(
+        f"from scratch, {learned.env_steps[-1]:,} steps, {number}": curve_of(
             scores[:, -1:].expand(-1, request.adaptations + 1)
         ),
     }
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> Learned:
     try:
-        result = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        content = parse_json(file, file.read_bytes())
+    except (OSError, BrokenFileError) as error:
         raise InputError([f"{file} is neither a run folder nor a JSON file: {error}"]) from None
-    missing = [key for key in _SCRATCH_KEYS if not isinstance(result, dict) or key not in result]
-    if missing:
-        raise InputError([f"{file} is not what metarl scratch writes: no {', '.join(missing)}"])
-    return dict(result)
+    fields = content if isinstance(content, dict) else {}
+    try:
+        learned = read_fields(
+            Learned, {key: fields[key] for key in Learned._fields if key in fields}
+        )
+        columns = score_table(learned.per_task).shape[1]
+    except InputError as error:
+        lines = (f"{file} is not what metarl scratch writes: {line}" for line in error.lines)
+        raise InputError(textwrap.shorten(line, _LONGEST_LINE) for line in lines) from None
+    if not columns == len(learned.rounds) == len(learned.env_steps) or learned.rounds[0] != 0:
+        raise InputError(
+            [f"{file} is not what metarl scratch writes: rounds, env_steps and per_task disagree"]
+        )
+    return learned
 
 
-def _refuse_other_tasks(mine: Experiment, other: Mapping[str, Any], place: Path) -> None:
+def _refuse_other_tasks(mine: Experiment, env: object, place: Path) -> None:
     """Refuse a reference whose environment is another, or the same with other settings."""
-    lines = differences({"env": to_dict(mine)["env"]}, {"env": other["env"]}, ())
+    lines = differences({"env": to_dict(mine)["env"]}, {"env": env}, ())
     if lines:
         shown = [line.replace("asked for", "the reference") for line in lines]
         raise InputError([f"{place} is no reference for {mine.preset}, its tasks differ:", *shown])

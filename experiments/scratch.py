@@ -3,13 +3,13 @@
 Each of the first held-out tasks is learned by a run of its own, on E copies of it, in rollouts of
 one round: E times the horizon in steps of the environment. After n rollouts it has seen what a
 meta-learner sees in n adaptations; from there it goes on to a large budget. The policies are scored
-by the evaluator of every agent, with its starts and its noise.
+by the evaluator of every agent, each with the starts and the noise of an agent's first round.
 """
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
@@ -20,7 +20,7 @@ from metarl.checkpoint import write_json
 from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
 from metarl.experiments.arguments import ResultArgs, parse, plain_console, preset_argument
 from metarl.experiments.evaluate import score_label
-from metarl.experiments.experiment import Experiment, Parts, build, to_dict
+from metarl.experiments.experiment import Experiment, build, to_dict
 from metarl.runs import Config, system_facts
 
 SPLIT = "test"
@@ -72,7 +72,7 @@ def scratch_command(arguments: Sequence[str]) -> int:
     if args.json:
         sys.stdout.write(json.dumps(result) + "\n")
     else:
-        _print(result, build(args.experiment), plain_console())
+        _print(result, plain_console())
     return 0
 
 
@@ -80,7 +80,8 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
     """Learn tasks one after the other; return what ``metarl evaluate --references`` reads.
 
     Args:
-        experiment: its environment, number of episodes, seed and threads count; its agent does not.
+        experiment: its environment, number of episodes, seed and threads count; of its agent only
+            what a score of it is. A single task need not be told: ``told`` does not count.
         request: how many tasks, and how far.
         notes: told of every task that was learned.
 
@@ -89,6 +90,7 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
     """
     from metarl.experiments.scratch_ppo import learn_from_scratch  # noqa: PLC0415  loads SB3: seconds
 
+    experiment = replace(experiment, told=False)
     parts = build(experiment)
     tasks = parts.distribution.held_out(request.tasks, SPLIT)
     round_steps = experiment.episodes * parts.env.spec.horizon
@@ -106,6 +108,7 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
         "env": to_dict(experiment)["env"],
         "split": SPLIT,
         "episodes": experiment.episodes,
+        "score": score_label(parts),
         "seed": experiment.seed,
         "rounds": scored_after,
         "env_steps": [number * round_steps for number in scored_after],
@@ -115,9 +118,9 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
     }
 
 
-def _print(result: Config, parts: Parts, console: Console) -> None:
+def _print(result: Config, console: Console) -> None:
     per_task: list[list[float]] = result["per_task"]  # type: ignore[assignment]
-    title = f"{score_label(parts)}, learned from scratch by {result['learner']}"
+    title = f"{result['score']}, learned from scratch by {result['learner']}"
     table = Table(title=title)
     for name in ("rounds", "env steps", "mean", *(f"task {row}" for row in range(len(per_task)))):
         table.add_column(name, justify="right")

@@ -19,6 +19,7 @@ from metarl.evaluation import EvaluationConfig, adaptation_curve
 from metarl.experiments.evaluate import EVALUATION_STREAMS
 from metarl.experiments.experiment import Experiment, Parts, threads_for
 from metarl.processes import ALONE
+from metarl.protocols import HasMemory
 from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Tasks, Trajectories
 
@@ -61,8 +62,9 @@ def learn_from_scratch(
 ) -> list[float]:
     """Learn one of several tasks; return its score after each of so many rounds, in rising order.
 
-    Seeds are a function of the experiment's and the row. SB3 sets the global generators of numpy
-    and Python by them; torch's is left as it was.
+    A score is what it is for the agent in ``parts``, which plays no other part. The tasks are not
+    told. Seeds are a function of the experiment's and the row. SB3 sets the global generators of
+    numpy and Python by them; torch's is left as it was.
 
     Raises:
         InputError: a round is a single step, from which PPO cannot learn.
@@ -80,19 +82,14 @@ def learn_from_scratch(
         threads=threads_for(experiment, ALONE),
     )
     copies.set_tasks(as_dicts(task))
-    config = EvaluationConfig(episodes=episodes, adaptations=0)
+    config = EvaluationConfig(
+        episodes=episodes, adaptations=0, separate_trials=isinstance(parts.agent, HasMemory)
+    )
     scores = []
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # A round is seldom a multiple of the minibatch: the last one is smaller, and no fault.
         warnings.filterwarnings("ignore", message="You have specified a mini-batch size")
-        model = PPO(
-            "MlpPolicy",
-            copies,
-            n_steps=spec.horizon,
-            batch_size=min(_BATCH, round_steps),
-            seed=int(seed * 2**24),
-            device="cpu",
-        )
+        model = _learner(copies, spec.horizon, int(seed * 2**24))
         agent = Sb3Policy(model.policy, spec)
         for rounds in scored_after:
             missing = rounds * round_steps - model.num_timesteps
@@ -101,3 +98,8 @@ def learn_from_scratch(
             streams = EVALUATION_STREAMS.from_task(row)
             scores.append(float(adaptation_curve(agent, parts.env, task, config, streams)))
     return scores
+
+
+def _learner(copies: TaskVecEnv, horizon: int, seed: int) -> PPO:
+    batch = min(_BATCH, copies.num_envs * horizon)
+    return PPO("MlpPolicy", copies, n_steps=horizon, batch_size=batch, seed=seed, device="cpu")

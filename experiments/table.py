@@ -9,9 +9,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import tyro
 
-from metarl.checks import InputError
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.outcomes import Setting, by_environment, read_outcomes
+from metarl.experiments.outcomes import Setting, labels, read_settings, shared_floors
 
 Format: TypeAlias = Literal["markdown", "latex", "csv"]
 
@@ -20,8 +19,9 @@ Format: TypeAlias = Literal["markdown", "latex", "csv"]
 class TableArgs:
     """Final results of finished runs: IQM over seeds and tasks, with its 95% interval.
 
-    Runs that differ in nothing but the seed make one line; environments are kept apart. With one
-    seed the interval speaks of tasks, with several of seeds.
+    Runs that differ in nothing but the seed make one line; settings of the same preset are told
+    apart by the values in which they differ, and environments are kept apart. With one seed the
+    interval speaks of tasks, with several of seeds.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -41,16 +41,9 @@ class Section(NamedTuple):
 def table_command(arguments: Sequence[str]) -> int:
     """Run ``metarl table RUN_DIR... [--format markdown|latex|csv]``."""
     args = parse(TableArgs, arguments, "table")
-    outcomes, faults = read_outcomes(args.runs)
-    if not outcomes:
-        raise InputError(faults or ["metarl table: which runs? Give their folders"])
-    sections = [
-        _section(environment, settings)
-        for environment, settings in by_environment(outcomes).items()
-    ]
+    environments = read_settings(args.runs, plain_console(stderr=True))
+    sections = [_section(environment, settings) for environment, settings in environments.items()]
     plain_console().print(_WRITERS[args.format](sections))
-    for fault in faults:
-        plain_console(stderr=True).print(f"left out: {fault}")
     return 0
 
 
@@ -58,24 +51,22 @@ def _section(environment: str, settings: Sequence[Setting]) -> Section:
     widest = max(setting.outcomes[0].per_task.shape[1] for setting in settings)
     head = ["setting", "seeds", "iterations", "env steps", "wall time"]
     head += ["before", *(f"after {number}" for number in range(1, widest))]
-    lines = [_line(setting, widest) for setting in settings]
-    first, *others = (setting.outcomes[0].floors for setting in settings)
-    for name, curve in first.items():
-        if any(floors.get(name) != curve for floors in others):
-            continue  # such as untrained weights, which are others for each agent
+    named = zip(labels(settings), settings, strict=True)
+    lines = [_line(name, setting, widest) for name, setting in named]
+    for name, curve in shared_floors(settings).items():
         scores = [_score(*row) for row in zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)]
         lines.append([name, "", "", "", "", *_filled(scores, widest)])
     return Section(environment, head, lines)
 
 
-def _line(setting: Setting, widest: int) -> list[str]:
+def _line(name: str, setting: Setting, widest: int) -> list[str]:
     curve, runs = setting.curve(), setting.outcomes
     scores = [_score(*row) for row in zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)]
     return [
-        setting.preset,
+        name,
         str(len(runs)),
         str(runs[0].iteration),
-        f"{sum(run.env_steps for run in runs) / len(runs) / 1e6:.2f}M",
+        f"{sum(run.learning[0, -1] for run in runs) / len(runs) / 1e6:.2f}M",
         f"{sum(run.wall_s for run in runs) / len(runs) / 60:.1f} min",
         *_filled(scores, widest),
     ]

@@ -5,6 +5,7 @@ Nothing here can run code that came from a file.
 
 import json
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+
+_DEEPEST = 50
 
 
 class BrokenFileError(ValueError):
@@ -45,14 +48,24 @@ def parse_json(file: Path, data: bytes) -> Any:
     """Return what a JSON file holds.
 
     Raises:
-        BrokenFileError: it is not JSON, or holds NaN or an infinity.
+        BrokenFileError: it is not JSON, is nested too deeply, or holds NaN or an infinity.
     """
     try:
         value = json.loads(data)
         json.dumps(value, allow_nan=False)  # Reading lets NaN and infinity pass, writing does not.
-        return value
     except (ValueError, RecursionError) as error:
         refuse(file, f"not JSON: {error}")
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        inner = [node for node in level if isinstance(node, dict | list)]
+        level = [leaf for node in inner for leaf in _entries(node)]
+    if level:
+        refuse(file, f"not JSON: nested more than {_DEEPEST} deep")
+    return value
+
+
+def _entries(node: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return node.values() if isinstance(node, dict) else node
 
 
 def tensors_to_bytes(file: Path, tensors: dict[str, Tensor]) -> bytes:

@@ -42,12 +42,17 @@ def read_fields(
         if _is_record(hints[key]) and isinstance(value, dict):
             values[key] = read_fields(hints[key], value, f"{path}{key}.")
         else:
-            values[key] = tuple(value) if isinstance(value, list) else value
+            values[key] = _frozen(value)
             if not _fits(values[key], hints[key]):
                 lines.append(f"{path}{key} must be {hints[key]}, got {value!r}")
     if lines:
         raise InputError(lines)
     return record_type(**values)
+
+
+def _frozen(value: object) -> object:
+    """Turn lists back into the tuples that ``plain`` made them of."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _is_record(hint: Any) -> bool:

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from metarl.experiments.cli import main
-from metarl.experiments.outcomes import by_environment, read_outcomes
-from metarl.experiments.plot import labels, learning_curve
+from metarl.experiments.outcomes import by_environment, labels, read_outcomes
+from metarl.experiments.plot import learning_curve
 
 NAVIGATION = {"name": "metarl/PointNavigation-v0", "horizon": 100}
 FLOOR = {"mean": [-9.0, -9.0], "iqm": [-9.0, -9.0], "ci_low": [-10.0] * 2, "ci_high": [-8.0] * 2}
@@ -21,6 +21,7 @@ def write_run(
     (folder / "eval").mkdir(parents=True)
     agent = {"inner_lr": changes.pop("inner_lr", 0.1), "policy": {"activation": "tanh"}}
     config = {"preset": preset, "seed": seed, "adaptations": 1, "env": NAVIGATION, "agent": agent}
+    config |= {"episodes": 20}
     (folder / "config.yaml").write_text(yaml.safe_dump(config | changes))
     rows = [
         {"iteration": i, "env_steps": 1e6 * i * seed, "meta/post_return": 10.0 * seed - 3 + i}

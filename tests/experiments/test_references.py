@@ -154,13 +154,55 @@ def test_what_can_be_reached_is_computed_where_it_can_be(
     }
 
 
+def test_an_agent_with_memory_stands_beside_trials_of_one_episode_a_round(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four copies of a bandit are four trials: the best arm of none pays 40 times."""
+    flags = ["--out", str(tmp_path / "rl2"), *TRAIN, "--episodes", "4", "--agent.memory-size", "4"]
+    assert main(["train", "rl2/bandit", *flags]) == 0
+    reached = evaluated(capsys, tmp_path / "rl2", "--ceilings", "--tasks", "200")["references"]
+    assert reached["best arm"]["mean"] == pytest.approx([8.33] * 3, abs=0.35)
+    assert reached["Gittins"]["mean"][0] < reached["Gittins"]["mean"][1] - 0.3
+
+
+def test_beside_an_agent_with_memory_scores_are_of_an_episode(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--episodes", "4", "--tasks", "1", "--rounds", "1", "--steps", "1", "--json"]
+    stored = {}
+    for agent in ("rl2", "maml-trpo"):
+        assert main(["scratch", f"{agent}/bandit", "--env.horizon", "10", *flags]) == 0
+        stored[agent] = json.loads(capsys.readouterr().out)
+        (tmp_path / f"{agent}.json").write_text(json.dumps(stored[agent]))
+    assert stored["rl2"]["score"] == "mean return of an episode"
+    assert stored["maml-trpo"]["score"] == "total reward of a round"
+    mean, total = (stored[agent]["per_task"][0] for agent in stored)
+    assert [4 * score for score in mean] == pytest.approx(total)
+    flags = ["--out", str(tmp_path / "rl2"), *TRAIN, "--episodes", "4", "--agent.memory-size", "4"]
+    assert main(["train", "rl2/bandit", *flags]) == 0
+    beside = evaluated(capsys, tmp_path / "rl2", "--references", str(tmp_path / "rl2.json"))
+    assert beside["references"]["from scratch, 1 task"]["mean"][:2] == pytest.approx(mean)
+    refused = ["--references", str(tmp_path / "maml-trpo.json")]
+    assert main(["evaluate", str(tmp_path / "rl2"), *EVALUATE, *refused]) == 2
+    assert "score is 'total reward of a round', and 'mean return" in capsys.readouterr().err
+
+
+def test_a_single_task_need_not_be_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--tasks", "1", "--rounds", "1", "--steps", "1", "--threads", "1", "--json"]
+    capsys.readouterr()
+    assert main(["scratch", "told/navigation", *SMALL, *flags]) == 0
+    told = json.loads(capsys.readouterr().out)
+    stored = json.loads((runs / "scratch.json").read_text())
+    assert told["per_task"] == [stored["per_task"][0][:2]]
+
+
 @pytest.mark.parametrize(
     ("place", "said"),
     [
         ("other", "env.goal_range: the run has 0.5, the reference 0.7"),
         ("scratch.json", "episodes is 4, and 5 in the run"),
         ("average/config.yaml", "neither a run folder nor a JSON file"),
-        ("average/system.json", "not what metarl scratch writes: no env, episodes"),
+        ("average/system.json", "not what metarl scratch writes: env is missing"),
         ("nothing", "neither a run folder nor a JSON file"),
         (".", "is not a run folder"),
     ],
@@ -200,3 +242,41 @@ def test_a_policy_of_sb3_acts_by_its_own_distribution() -> None:
     # SB3 starts with standard deviation 1 and cuts at 1; the environment's limit is another.
     share = (torch.from_numpy(mean).view(2, 3, 2) + noise).clamp(-1, 1)
     torch.testing.assert_close(acted.action, share * parts.env.spec.action_limit)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rounds": 3}, "rounds must be tuple[int, ...], got 3"),
+        ({"rounds": ["a", "b", "c", "d"]}, "rounds must be tuple[int, ...]"),
+        ({"rounds": [1, 2, 3, 4]}, "rounds, env_steps and per_task disagree"),
+        ({"env_steps": []}, "rounds, env_steps and per_task disagree"),
+        ({"env_steps": ["x"]}, "env_steps must be tuple[int, ...]"),
+        ({"per_task": "abc"}, "per_task must be tuple[tuple[float, ...], ...], got 'abc'"),
+        ({"per_task": [["1", "2", "3", "4"]]}, "per_task must be"),
+        ({"per_task": [[1.0], [1.0, 2.0]]}, "scores make no table"),
+        ({"per_task": [[10**400] * 4]}, "scores make no table"),
+        ({"per_task": []}, "no scores"),
+        ({"per_task": [[1.0, 2.0, 3.0]]}, "rounds, env_steps and per_task disagree"),
+        ({"per_task": [[float("nan"), 1.0, 2.0, 3.0]]}, "not JSON: Out of range"),
+        ({"score": 1}, "score must be <class 'str'>, got 1"),
+        ({"env": json.loads("[" * 51 + "]" * 51)}, "not JSON: nested more than 50 deep"),
+        (None, "not JSON: maximum recursion depth"),
+    ],
+)
+def test_damaged_files_of_scratch_are_refused_in_one_line(
+    runs: Path,
+    tmp_path: Path,
+    changes: dict[str, object] | None,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stored = json.loads((runs / "scratch.json").read_text())
+    file = tmp_path / "bad.json"
+    file.write_text("[" * 100_000 if changes is None else json.dumps(stored | changes))
+    capsys.readouterr()
+    assert main(["evaluate", str(runs / "average"), *EVALUATE, "--references", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert str(file) in error
+    assert "Traceback" not in error
