@@ -104,10 +104,12 @@ def test_tasks_are_told_before_every_episode() -> None:
 def test_a_task_of_arrays_is_told_as_it_is_and_kept_as_plain_data() -> None:
     goal = np.array([0.25, -1.0], np.float32)
     task = {"goal": goal, "mass": np.float32(0.5), "walls": (torch.ones(1), [np.int64(2)])}
-    rig = TaskRig(MOTOR)
-    copy = OneCopy(rig, horizon=3, task=task)
-    copy.reset(copy.tasks, 1, STREAMS)
-    assert rig.told[0]["goal"] is goal
+    plain, settable = Rig(MOTOR), TaskRig(MOTOR)
+    for rig in (plain, settable):
+        copy = OneCopy(rig, horizon=3, task=task)
+        copy.reset(copy.tasks, 1, STREAMS)
+    assert plain.told[0][1]["task"]["goal"] is goal
+    assert settable.told[0]["goal"] is goal
     assert copy.task == {"goal": [0.25, -1.0], "mass": 0.5, "walls": [[1.0], [2]]}
     assert json.loads(json.dumps(copy.task)) == copy.task
     for value in (object(), np.nan, 1j, {2 + 1j: 1.0}):
