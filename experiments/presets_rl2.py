@@ -1,8 +1,8 @@
 """Presets of RL^2.
 
 Its papers trained with TRPO or actor-critic, on up to 250,000 steps for each update; here it is PPO
-on 20,000 to 40,000. Discount, lambda, clip, epochs and memory size are those of garage's RL^2 with PPO
-unless a preset says otherwise. Tasks are drawn afresh for every trial where they cost nothing
+on 20,000 to 40,000. Discount, lambda, clip, epochs and memory size are those of garage's RL^2 with
+PPO unless a preset says otherwise. Tasks are drawn afresh for every trial where they cost nothing
 (E = 1), so that the batch holds as many of them as it can.
 """
 
