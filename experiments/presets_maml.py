@@ -145,9 +145,9 @@ def maml_grid_maze() -> Experiment:
     """MAML-TRPO on grid mazes of side 9; no published setting, and one in which it does not learn.
 
     100 tasks, as the goal is found in two of three of them at first: with 40 an update follows
-    noise. Returns after adaptation rise for ten iterations; then the policy before adaptation loses
-    the exploration that its adaptation needs, which nothing in MAML's objective rewards. An agent
-    with memory learns these mazes: ``rl2/grid-maze``. Both are in docs/comparison.md.
+    noise. But the policy before adaptation loses the exploration that its adaptation needs, which
+    nothing in MAML's objective rewards. An agent with memory learns these mazes: ``rl2/grid-maze``.
+    Both are in docs/comparison.md.
     """
     return Experiment(
         preset="maml-trpo/grid-maze",
