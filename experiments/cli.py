@@ -11,7 +11,14 @@ from typing import Annotated, NamedTuple
 
 import tyro
 
-from metarl.checks import EnvFaultError, InputError, unknown
+from metarl.checks import (
+    COUNT,
+    COUNT_OR_ZERO,
+    EnvFaultError,
+    InputError,
+    check_fields,
+    unknown,
+)
 from metarl.experiments.adapt import adapt_command
 from metarl.experiments.arguments import parse, plain_console, preset_argument
 from metarl.experiments.bench_commands import bench_command
@@ -88,6 +95,10 @@ class EvaluateArgs:
     """Where to evaluate, wherever the run was trained."""
     threads: int = 0
     """Threads of the physics; 0 takes every core of this process."""
+
+    def __post_init__(self) -> None:
+        steps = {} if self.adaptations is None else {"adaptations": COUNT_OR_ZERO}
+        check_fields(self, {"tasks": COUNT, "threads": COUNT_OR_ZERO} | steps)
 
 
 def train_command(arguments: Sequence[str]) -> int:
