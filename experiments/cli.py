@@ -21,8 +21,8 @@ from metarl.checks import (
 )
 from metarl.experiments.adapt import adapt_command
 from metarl.experiments.arguments import parse, plain_console, preset_argument
-from metarl.experiments.bench_commands import bench_command
-from metarl.experiments.check import check_command
+from metarl.experiments.bench.commands import bench_command
+from metarl.experiments.check.command import check_command
 from metarl.experiments.evaluate import (
     as_json,
     evaluate,

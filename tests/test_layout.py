@@ -61,16 +61,17 @@ _DOORS = ("from_gymnasium", "one_copy", "gymnasium_spaces", "gymnasium_workers")
 ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
-    | {"metarl.bundle", "metarl.experiments.bench_peers"},
+    | {"metarl.bundle", "metarl.experiments.bench.peers"},
     "stable_baselines3": {"metarl.envs.sb3"}
-    | {f"metarl.experiments.{name}" for name in ("bench_peers", "reptile_sb3", "scratch_ppo")},
+    | {f"metarl.experiments.{name}" for name in ("bench.peers", "reptile_sb3", "scratch_ppo")},
 }
 
 
 def modules() -> Iterator[tuple[str, Path]]:
     for folder, package in FOLDERS.items():
-        for path in sorted((ROOT / folder).glob("*.py")):
-            yield (package if path.stem == "__init__" else f"{package}.{path.stem}"), path
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            inner = path.relative_to(ROOT / folder).with_suffix("").parts
+            yield ".".join((package, *(part for part in inner if part != "__init__"))), path
 
 
 MODULES = dict(modules())

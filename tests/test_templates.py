@@ -10,7 +10,7 @@ import torch
 
 from metarl import agents
 from metarl.agents.maml import MamlTrpoConfig
-from metarl.experiments.check import load
+from metarl.experiments.check.command import load
 from metarl.policies import PolicyConfig
 from metarl.protocols import CanClose
 from metarl.seeding import Streams

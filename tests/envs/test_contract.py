@@ -12,9 +12,9 @@ from torch import Tensor
 
 from metarl import envs
 from metarl.envs import ENVS
-from metarl.experiments.contract import check
-from metarl.experiments.contract_play import Subject, pick
-from metarl.experiments.contract_tasks import numbers
+from metarl.experiments.check.contract import check
+from metarl.experiments.check.play import Subject, pick
+from metarl.experiments.check.tasks import numbers
 from metarl.protocols import CanRestart, TaskDistribution, VectorTaskEnv
 from metarl.seeding import Streams
 from metarl.types import Step, Tasks

@@ -17,7 +17,7 @@ from metarl.envs.gymnasium_single import TaskEnv
 from metarl.envs.gymnasium_vector import TaskVectorEnv
 from metarl.envs.own import FromTensors, OwnTasks
 from metarl.envs.sb3 import TaskVecEnv
-from metarl.experiments.check import load
+from metarl.experiments.check.command import load
 
 N = 4
 VEL, GOAL, GRID = "metarl/HalfCheetahVel-v0", "metarl/PointNavigation-v0", "metarl/GridNavi-v0"

@@ -11,8 +11,8 @@ from metarl.agents.multi_task import AverageConfig
 from metarl.checks import InputError
 from metarl.envs.half_cheetah import HalfCheetahDirConfig
 from metarl.envs.told import encode, told
-from metarl.experiments.contract import check
-from metarl.experiments.contract_play import Subject, play
+from metarl.experiments.check.contract import check
+from metarl.experiments.check.play import Subject, play
 from metarl.policies import PolicyConfig
 from metarl.protocols import HasLanes, VectorTaskEnv
 from metarl.sampler import collect

@@ -1,0 +1,1 @@
+"""``metarl bench``: what is fast, what is slow, and where time goes."""

@@ -1,0 +1,1 @@
+"""``metarl check``: the rules that every task distribution and environment keeps to."""
