@@ -4,6 +4,7 @@ Where a paper leaves something open, or where we depart from it, the function sa
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from metarl import envs
 from metarl.agents.maml import MamlTrpoConfig
@@ -38,6 +39,11 @@ def maml_bandit() -> Experiment:
         tasks_per_update=100,
         episodes=10,
     )
+
+
+def maml_bandit_n100() -> Experiment:
+    """MAML-TRPO on Bernoulli bandits, k = 5, n = 100 pulls; all but n is ``maml-trpo/bandit``'s."""
+    return replace(maml_bandit(), preset="maml-trpo/bandit-n100", episodes=100)
 
 
 def maml_tabular_mdp() -> Experiment:
@@ -161,6 +167,7 @@ def maml_grid_maze() -> Experiment:
 
 MAML: Sequence[Callable[[], Experiment]] = (
     maml_bandit,
+    maml_bandit_n100,
     maml_tabular_mdp,
     maml_navigation,
     maml_half_cheetah_dir,
