@@ -31,7 +31,7 @@ from metarl.experiments.evaluate import load_run
 folder, machine = Path("{folder}"), {{"device": "cpu", "threads": 0}}
 _, parts, _ = load_run(folder, "checkpoints", machine, plain_console())
 task = parts.distribution.held_out(1)
-explore = AdaptConfig(episodes={episodes}, adaptations=1, seed=0)
+explore = AdaptConfig(episodes={episodes}, adaptations=2, seed=0)
 policy = adapt_to(parts.agent, parts.env, task, explore)
 before, after = policy.made.scores[0], policy.adapt({episodes})
 policy.save("adapted")  # and policy.predict(obs) acts, as policies of Stable-Baselines3 do
@@ -44,10 +44,9 @@ from metarl.experiments.evaluate import evaluate, load_run
 
 folder, machine = Path("{folder}"), {{"device": "cpu", "threads": 0}}
 experiment, parts, _ = load_run(folder, "checkpoints", machine, plain_console())
-# The agent learns of a task from what it remembers: {adaptations} more episodes of five tasks.
-tasks = parts.distribution.held_out(5)
-curve = evaluate(experiment, parts, parts.agent, tasks, adaptations={adaptations})
-before, after = curve.summary.mean[0], curve.summary.mean[-1]
+# The agent learns while it acts. After 0 adaptations: the first episode of a trial.
+tasks = parts.distribution.held_out(20)
+scores = evaluate(experiment, parts, parts.agent, tasks, adaptations={adaptations}).summary.mean
 """
 
 
@@ -78,9 +77,9 @@ def card_text(sharing: Sharing, parts: Parts, folder: Path) -> str:
         "## Training",
         *_training(sharing.outcome, folder),
         "## Files",
-        "Everything here is JSON, YAML, Markdown, safetensors, CSV or pictures: nothing runs code"
-        " when it is read. The folder has the layout of a run; `manifest.json` holds the SHA-256 of each"
-        " file, and `metarl pull` checks them before it puts the folder in place.",
+        "JSON, YAML, Markdown, safetensors, CSV and pictures: nothing runs code when it is read. The"
+        " folder has the layout of a run; `manifest.json` holds the SHA-256 of each file, and"
+        " `metarl pull` checks them before it puts the folder in place.",
     ]
     return "\n\n".join(blocks) + "\n"
 
