@@ -77,8 +77,8 @@ def card_text(sharing: Sharing, parts: Parts, folder: Path) -> str:
         "## Training",
         *_training(sharing.outcome, folder),
         "## Files",
-        "JSON, YAML, Markdown, safetensors, CSV and pictures: nothing runs code when it is read. The"
-        " folder has the layout of a run; `manifest.json` holds the SHA-256 of each file, and"
+        "JSON, YAML, Markdown, safetensors, CSV and pictures: nothing runs code when it is read."
+        " The folder has the layout of a run; `manifest.json` holds the SHA-256 of each file, and"
         " `metarl pull` checks them before it puts the folder in place.",
     ]
     return "\n\n".join(blocks) + "\n"

