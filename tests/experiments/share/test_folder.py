@@ -82,11 +82,13 @@ def test_what_is_missing_or_foreign_is_named(export: Path) -> None:
 
 
 def test_a_link_is_no_file(export: Path) -> None:
-    """Even to the very same content: it may lead elsewhere tomorrow."""
-    file = export / "metrics.jsonl"
-    file.rename(export.parent / "elsewhere")
-    file.symlink_to(export.parent / "elsewhere")
-    with pytest.raises(BrokenFileError, match=r"metrics\.jsonl: changed"):
+    """Even to the very same content, and of the very same length: it may lead elsewhere tomorrow."""
+    file = export / "DONE"
+    elsewhere = "../".ljust(file.stat().st_size, "x")
+    file.rename(export / elsewhere)
+    file.symlink_to(elsewhere)
+    assert file.lstat().st_size == file.stat().st_size
+    with pytest.raises(BrokenFileError, match="DONE: changed"):
         check_export(export)
 
 
