@@ -82,7 +82,7 @@ def test_what_is_missing_or_foreign_is_named(export: Path) -> None:
 
 
 def test_a_link_is_no_file(export: Path) -> None:
-    """Even to the very same content, and of the very same length: it may lead elsewhere tomorrow."""
+    """Even to the very same content, and of the same length: it may lead elsewhere tomorrow."""
     file = export / "DONE"
     elsewhere = "../".ljust(file.stat().st_size, "x")
     file.rename(export / elsewhere)
