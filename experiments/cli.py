@@ -40,6 +40,7 @@ from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.references import Judged, ceiling_curves, reference_curves
 from metarl.experiments.scratch import scratch_command
+from metarl.experiments.share.commands import export_command, pull_command, push_command
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
 from metarl.files import BrokenFileError
@@ -47,7 +48,10 @@ from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery")
+_EXPLAIN_THEMSELVES = (
+    *("evaluate", "adapt", "table", "plot", "check", "gallery"),
+    *("export", "push", "pull"),
+)
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
@@ -162,6 +166,9 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
+    "export": Command(export_command, "export RUN_DIR --out DIR", "a run as a folder to share"),
+    "push": Command(push_command, "push RUN_DIR USER/NAME", "a run to the Hugging Face hub"),
+    "pull": Command(pull_command, "pull USER/NAME --out DIR", "a run from the Hugging Face hub"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
     "bench": Command(bench_command, "bench PRESET|envs|gpu|scaling", "measure speed"),
 }
@@ -171,8 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
     A user's mistake ends with status 2 and one line for each fault; a run that diverged with 1; a
-    disk that cannot be written with 74; the loss of another process with 75; an interruption with
-    130.
+    disk that cannot be written, or a hub that cannot be reached, with 74; the loss of another
+    process with 75; an interruption with 130.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in _HELP or (

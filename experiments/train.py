@@ -1,5 +1,6 @@
 """A run from start, or from where it was broken off, to its evaluation."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -123,7 +124,23 @@ def _finish(record: Record, console: Console) -> None:
     print_curves(curves, parts, console)
     rows = read_metrics(run.metrics) if run.metrics.exists() else []
     learning = run.evaluations / "learning.png"
-    in_trials = isinstance(parts.agent, HasMemory)
+    if rows:
+        draw_learning(learning, experiment, isinstance(parts.agent, HasMemory), rows)
+    run.mark_done({"iteration": progress.iteration, "env_steps": progress.env_steps})
+    console.print(f"run: {run.path}\nadaptation curve: {picture}\nlearning curve: {learning}")
+
+
+def draw_learning(
+    path: Path, experiment: Experiment, in_trials: bool, rows: Sequence[Mapping[str, float]]
+) -> None:
+    """Draw the learning curve of a run.
+
+    Args:
+        path: of the PNG.
+        experiment: of the run.
+        in_trials: whether its agent has memory, so that a round is an episode of a trial.
+        rows: its metrics, a mapping for each meta-iteration, at least one.
+    """
     first, last = _TRIAL if in_trials else _ADAPTATION
     series = {
         first: [row["meta/pre_return"] for row in rows],
@@ -131,7 +148,4 @@ def _finish(record: Record, console: Console) -> None:
     }
     iterations = [int(row["iteration"]) for row in rows]
     env_steps = [int(row["env_steps"]) for row in rows]
-    if rows:
-        learning_figure(learning, experiment.preset, iterations, env_steps, series)
-    run.mark_done({"iteration": progress.iteration, "env_steps": progress.env_steps})
-    console.print(f"run: {run.path}\nadaptation curve: {picture}\nlearning curve: {learning}")
+    learning_figure(path, experiment.preset, iterations, env_steps, series)
