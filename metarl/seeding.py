@@ -54,14 +54,14 @@ class Streams(NamedTuple):
         return self._replace(first_task=self.first_task + first_task)
 
     def uniform(self, purpose: str, num_tasks: int, shape: tuple[int, ...]) -> Tensor:
-        """Draw from U[0, 1), as [K, *shape] float32."""
+        """Draw from U[0, 1), as ``[K, *shape]`` float32."""
         size = math.prod(shape)
         words = self._words(f"uniform {purpose}", num_tasks, (size + 3) // 4)
         bits = words.flatten(1)[:, :size]
         return ((bits >> 8).to(torch.float32) * 2.0**-24).reshape(num_tasks, *shape)
 
     def normal(self, purpose: str, num_tasks: int, shape: tuple[int, ...]) -> Tensor:
-        """Draw from N(0, 1) by the Box-Muller transform, as [K, *shape] float32.
+        """Draw from N(0, 1) by the Box-Muller transform, as ``[K, *shape]`` float32.
 
         The transform is done in float64 and rounded once: in float32, the last bits of a logarithm
         or a cosine depend on the processor's instruction set.

@@ -1,0 +1,1 @@
+"""What the site needs besides Sphinx: generated reference, formulas, links into the code."""
