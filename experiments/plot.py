@@ -81,6 +81,7 @@ def compared(settings: Sequence[Setting], after: int | None) -> Comparison:
         InputError: a setting was not evaluated after so many adaptations.
     """
     finals = compared_scores(settings, after)
+    told = f"after {after} adaptation{'' if after == 1 else 's'}"
     return Comparison(
         settings={
             name: Learned(*learning_curve(setting), setting.curve(), final)
