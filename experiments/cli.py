@@ -14,6 +14,7 @@ import tyro
 from metarl.checks import (
     COUNT,
     COUNT_OR_ZERO,
+    CannotDrawError,
     EnvFaultError,
     InputError,
     check_fields,
@@ -42,17 +43,19 @@ from metarl.experiments.references import Judged, ceiling_curves, reference_curv
 from metarl.experiments.scratch import scratch_command
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
+from metarl.experiments.video import video_command
 from metarl.files import BrokenFileError
 from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery")
+_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery", "video")
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
 _STATUSES: Mapping[type[Exception], int] = {
     InputError: _USER_MISTAKE,
+    CannotDrawError: _USER_MISTAKE,
     BrokenFileError: _USER_MISTAKE,
     RunConflictError: _USER_MISTAKE,
     RunLockedError: _USER_MISTAKE,
@@ -160,6 +163,7 @@ COMMANDS: Mapping[str, Command] = {
     "adapt": Command(
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),
+    "video": Command(video_command, "video RUN", "a task before and after adaptation, filmed"),
     "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),

@@ -200,7 +200,8 @@ def replay(
         The time 0, ..., T that the environment is at.
 
     Raises:
-        ReplayError: a running copy is not where the record has it.
+        RuntimeError: a running copy is not where the record has it: the environment is not
+            deterministic, or other tasks or streams were recorded.
     """
     obs = env.reset(tasks, batch.mask.shape[1], streams.at("round", number, "env"))
     known = torch.ones_like(batch.mask[:, :, 0])
@@ -208,15 +209,11 @@ def replay(
         recorded = batch.obs[:, :, time]
         if not torch.equal(obs[known], recorded[known]):
             where = f"round {number}, time {time}"
-            raise ReplayError(f"{env.spec.name}: {where}: the replay has left the recorded round")
+            raise RuntimeError(f"{env.spec.name}: {where}: the replay has left its record")
         yield time
         if time < env.spec.horizon:
             known = batch.mask[:, :, time]
             obs = env.step(batch.action[:, :, time], known).obs
-
-
-class ReplayError(RuntimeError):
-    """The same actions from the same start led elsewhere: the environment is not deterministic."""
 
 
 def action_noise(spec: EnvSpec, num_tasks: int, episodes: int, streams: Streams) -> Tensor:
