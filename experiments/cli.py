@@ -37,6 +37,7 @@ from metarl.experiments.experiment import Device, Experiment
 from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
 from metarl.experiments.listing import list_command
+from metarl.experiments.play import play_command
 from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.references import Judged, ceiling_curves, reference_curves
@@ -49,7 +50,7 @@ from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery", "video")
+_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery", "video", "play")
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
@@ -164,6 +165,7 @@ COMMANDS: Mapping[str, Command] = {
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),
     "video": Command(video_command, "video RUN", "a task before and after adaptation, filmed"),
+    "play": Command(play_command, "play RUN", "the same in a window"),
     "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from metarl.envs import drawing
@@ -99,6 +100,8 @@ def compose(title: str, panels: Sequence[tuple[Raster, tuple[str, str]]]) -> Ras
     for place, (picture, lines) in enumerate(panels):
         left = _GAP + place * (width + _GAP)
         whole.paste(Image.fromarray(picture), (left, top))
+        edges = (left - 1, top - 1, left + width, top + height)
+        pen.rectangle(edges, outline=drawing.LINES)
         for row, line in enumerate(lines, start=1):
             pen.text((left, row * _LINE + 5), line, fill=_INK, font=font)
     return np.asarray(whole)
@@ -117,7 +120,8 @@ def _pictures(scene: Scene, number: int, times: Sequence[int]) -> Iterator[Raste
     experiment, batch, episode = scene.experiment, scene.rounds[number], scene.episode
     distribution, drawn = drawable(experiment)
     env = told(distribution, drawn) if experiment.told else drawn
-    length, path = int(batch.mask[0, episode].sum()), []
+    length = int(batch.mask[0, episode].sum())
+    path: list[NDArray[np.float64]] = []
     shown = [min(time, length) for time in times]
     try:
         for now in replay(env, scene.tasks, batch, number, scene.streams):

@@ -21,7 +21,6 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 _PAUSE = 1.5
 """Seconds for which the last frame stands."""
 _CENTISECOND = 10  # ms: what GIF counts in
-_GIF_COLOURS = 96
 
 
 def mp4_fault() -> str | None:
@@ -130,5 +129,7 @@ def gif_durations(number: int, rate: float) -> list[int]:
 
 
 def _few_colours(frame: Raster) -> Image.Image:
-    # Dithering would make every frame differ everywhere, and files several times as large.
-    return Image.fromarray(frame).quantize(_GIF_COLOURS, dither=Image.Dither.NONE)
+    # Small patches keep their colour in an octree. Dithering would make every frame differ from the
+    # last everywhere, and files several times as large.
+    method, dither = Image.Quantize.FASTOCTREE, Image.Dither.NONE
+    return Image.fromarray(frame).quantize(method=method, dither=dither)
