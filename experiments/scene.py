@@ -109,9 +109,7 @@ def open_scene(args: SceneArgs, warn: Console) -> Scene:
     streams = EVALUATION_STREAMS.from_task(slot)
     met = adaptation_rounds(parts.env, tasks, parts.agent, experiment.episodes, shown[-1], streams)
     rounds = [batch for batch, _ in met]
-    per_round = [
-        float(scores(rounds[number], parts.env.spec, separate_trials=memory)) for number in shown
-    ]
+    per_round = [float(scores(rounds[number], parts.env.spec)) for number in shown]
     return Scene(
         experiment,
         tasks,

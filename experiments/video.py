@@ -71,7 +71,7 @@ def default_file(args: SceneArgs, scene: Scene, wanted: Format) -> Path:
 def tell(scene: Scene, console: Console) -> None:
     """Print what is shown, beside the scores of all episodes."""
     console.print(scene.title)
+    episodes = scene.experiment.episodes
     for number, caption, score in zip(scene.shown, scene.captions, scene.scores, strict=True):
         own = float(scene.rounds[number].reward[0, scene.episode].sum())
-        others = f"score of all {scene.experiment.episodes} episodes {score:.2f}"
-        console.print(f"{caption}: return {own:.2f}, {others}")
+        console.print(f"{caption}: return {own:.2f}, score over E = {episodes}: {score:.2f}")

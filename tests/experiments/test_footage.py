@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metarl.experiments.arguments import plain_console
+from metarl.experiments.cli import main
 from metarl.experiments.evaluate import load_run
 from metarl.experiments.footage import Pace, caption_of, compose, film, pace_of, shown_times
 from metarl.experiments.scene import Scene, SceneArgs, open_scene
@@ -77,6 +78,18 @@ def test_trials_of_agents_with_memory_and_small_pictures() -> None:
     footage = film(scene, Pace(20, 1.0))
     frame = next(footage.frames)
     assert frame.shape == (62 + 288 + 8, 2 * (288 + 8) + 8, 3)  # cells of 16 pixels, doubled
+
+
+def test_a_run_that_is_told_its_tasks_is_shown_too(tmp_path: Path) -> None:
+    few = ("--iterations", "1", "--tasks-per-update", "2", "--episodes", "2", "--told")
+    short = ("--env.horizon", "5", "--checkpoint-every", "0", "--evaluate-every", "0")
+    out = tmp_path / "run"
+    assert main(["train", "reptile/navigation", *few, *short, "--out", str(out)]) == 0
+    scene = open_scene(SceneArgs(run_dir=out, adaptations="0,1"), QUIET)
+    assert scene.rounds[0].obs.shape[-1] == 4
+    frames = list(film(scene, Pace(1, 1.0)).frames)
+    assert len(frames) == 6
+    assert not np.array_equal(frames[0][62:], frames[5][62:])
 
 
 def test_a_frame_has_even_sides() -> None:

@@ -131,7 +131,7 @@ def test_the_command_writes_into_the_folder_of_the_run(
     film = run / "videos" / "task1_adaptations0-1_episode2.mp4"
     said = capsys.readouterr()
     assert said.out == f"wrote {film}: 101 frames, 10.1 s\n"
-    assert "score of all 20 episodes" in said.err
+    assert "score over E = 20: " in said.err
     assert next(imageio_ffmpeg.read_frames(str(film)))["size"] == (536, 326)
 
 
