@@ -63,6 +63,8 @@ ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench.peers"},
+    "imageio_ffmpeg": {"metarl.experiments.video_files"},
+    "PIL": {f"metarl.experiments.{name}" for name in ("footage", "video_files")},
     "stable_baselines3": {"metarl.envs.sb3"}
     | {f"metarl.experiments.{name}" for name in ("bench.peers", "reptile_sb3", "scratch_ppo")},
 }
