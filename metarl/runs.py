@@ -23,6 +23,7 @@ import torch
 import yaml
 
 from metarl.checkpoint import StorageError, write_bytes_atomic, write_json
+from metarl.files import refuse_rich_yaml
 
 Config: TypeAlias = dict[str, object]
 """A nested dict of scalars, lists and dicts, as YAML and JSON both know them."""
@@ -103,13 +104,7 @@ def read_config(path: Path) -> Config:
     if len(data) > _LONGEST_CONFIG:
         raise RunConflictError(f"{file}: longer than {_LONGEST_CONFIG} bytes")
     try:
-        depth = 0
-        for event in yaml.parse(data, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            # Aliases and nesting can blow up a small file; a tag asks for more than plain values.
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) or depth > 50:
-                raise ValueError("tags, aliases and deep nesting are not allowed")
+        refuse_rich_yaml(data)
         config: Any = yaml.safe_load(data)
         if not isinstance(config, dict):
             raise ValueError(f"must be a mapping, got {type(config).__name__}")
