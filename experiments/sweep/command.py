@@ -29,7 +29,8 @@ from metarl.experiments.sweep.printed import launch_print
 from metarl.experiments.sweep.slurm import launch_slurm
 from metarl.experiments.sweep.spec import read_spec
 from metarl.experiments.sweep.table import SweepTable
-from metarl.runs import RunConflictError, acquire_lock
+from metarl.locks import acquire_lock
+from metarl.runs import RunConflictError
 
 _BEGINNING = re.compile(r"lock|\.plan\.json\.\d+\.part")
 """What a first start that was killed may leave before plan.json is there."""
