@@ -69,7 +69,7 @@ def test_a_folder_of_something_else_is_left_alone(
 ) -> None:
     spec = write_spec(tmp_path, 3)
     assert main(["sweep", str(spec), "--out", str(tmp_path)]) == 2
-    assert "is no folder of a sweep: 'tiny.yaml' but no plan.json" in capsys.readouterr().err
+    assert "'tiny.yaml' but no plan.json" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
