@@ -43,12 +43,14 @@ from metarl.experiments.progress import DriftError
 from metarl.experiments.references import Judged, ceiling_curves, reference_curves
 from metarl.experiments.scratch import scratch_command
 from metarl.experiments.share.commands import export_command, pull_command, push_command
+from metarl.experiments.sweep.command import sweep_command
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
 from metarl.experiments.video import video_command
 from metarl.files import BrokenFileError
+from metarl.locks import RunLockedError
 from metarl.processes import PeerLostError, Processes, connect
-from metarl.runs import Config, RunConflictError, RunLockedError
+from metarl.runs import Config, RunConflictError
 
 _HELP = ("-h", "--help")
 _SHOW_USAGE = ("list", "train", "scratch", "bench")
@@ -167,6 +169,9 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "video": Command(video_command, "video RUN", "a task before and after adaptation, filmed"),
     "play": Command(play_command, "play RUN", "the same in a window"),
+    "sweep": Command(
+        sweep_command, "sweep SPEC.yaml", "all runs of a spec; again: what is missing"
+    ),
     "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "export": Command(export_command, "export RUN_DIR --out DIR", "a run as a folder to share"),
