@@ -14,6 +14,7 @@ import tyro
 from metarl.checks import (
     COUNT,
     COUNT_OR_ZERO,
+    CannotDrawError,
     EnvFaultError,
     InputError,
     check_fields,
@@ -36,27 +37,29 @@ from metarl.experiments.experiment import Device, Experiment
 from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
 from metarl.experiments.listing import list_command
+from metarl.experiments.play import play_command
 from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.references import Judged, ceiling_curves, reference_curves
 from metarl.experiments.scratch import scratch_command
 from metarl.experiments.share.commands import export_command, pull_command, push_command
+from metarl.experiments.sweep.command import sweep_command
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
+from metarl.experiments.video import video_command
 from metarl.files import BrokenFileError
+from metarl.locks import RunLockedError
 from metarl.processes import PeerLostError, Processes, connect
-from metarl.runs import Config, RunConflictError, RunLockedError
+from metarl.runs import Config, RunConflictError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = (
-    *("evaluate", "adapt", "table", "plot", "check", "gallery"),
-    *("export", "push", "pull"),
-)
-"""Commands whose first argument is no preset: their help is that of their flags."""
+_SHOW_USAGE = ("list", "train", "scratch", "bench")
+"""Commands whose flags depend on their first argument: help before it is that of all commands."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
 _STATUSES: Mapping[type[Exception], int] = {
     InputError: _USER_MISTAKE,
+    CannotDrawError: _USER_MISTAKE,
     BrokenFileError: _USER_MISTAKE,
     RunConflictError: _USER_MISTAKE,
     RunLockedError: _USER_MISTAKE,
@@ -164,6 +167,11 @@ COMMANDS: Mapping[str, Command] = {
     "adapt": Command(
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),
+    "video": Command(video_command, "video RUN", "a task before and after adaptation, filmed"),
+    "play": Command(play_command, "play RUN", "the same in a window"),
+    "sweep": Command(
+        sweep_command, "sweep SPEC.yaml", "all runs of a spec; again: what is missing"
+    ),
     "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
     "export": Command(export_command, "export RUN_DIR --out DIR", "a run as a folder to share"),
@@ -182,9 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     process with 75; an interruption with 130.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in _HELP or (
-        name in COMMANDS and rest[:1] and rest[0] in _HELP and name not in _EXPLAIN_THEMSELVES
-    ):
+    if name in _HELP or (name in _SHOW_USAGE and rest[:1] and rest[0] in _HELP):
         _print_usage()
         return 0
     if name == "--version":

@@ -4,14 +4,12 @@
 ``tb/``, ``checkpoints/``, ``best/``, ``eval/`` and, when the run has come to its end, ``DONE``.
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -23,6 +21,8 @@ import torch
 import yaml
 
 from metarl.checkpoint import StorageError, write_bytes_atomic, write_json
+from metarl.files import refuse_rich_yaml
+from metarl.locks import acquire_lock
 
 Config: TypeAlias = dict[str, object]
 """A nested dict of scalars, lists and dicts, as YAML and JSON both know them."""
@@ -37,10 +37,6 @@ _NOTHING = object()
 
 class RunConflictError(ValueError):
     """The folder belongs to another run or is not a run folder; nothing was written into it."""
-
-
-class RunLockedError(RuntimeError):
-    """Another process is writing into the run folder."""
 
 
 def config_id(config: Config, free: Collection[str]) -> str:
@@ -103,13 +99,7 @@ def read_config(path: Path) -> Config:
     if len(data) > _LONGEST_CONFIG:
         raise RunConflictError(f"{file}: longer than {_LONGEST_CONFIG} bytes")
     try:
-        depth = 0
-        for event in yaml.parse(data, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            # Aliases and nesting can blow up a small file; a tag asks for more than plain values.
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) or depth > 50:
-                raise ValueError("tags, aliases and deep nesting are not allowed")
+        refuse_rich_yaml(data)
         config: Any = yaml.safe_load(data)
         if not isinstance(config, dict):
             raise ValueError(f"must be a mapping, got {type(config).__name__}")
@@ -173,7 +163,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             # Before the lock, since that would already be a trace in a folder that is not ours.
             _compare(path, asked, free)
-            lock = _acquire(path / _LOCK)
+            lock = acquire_lock(path / _LOCK)
         except OSError as error:
             raise StorageError(path, 0, error) from error
         run = cls(path, lock)
@@ -228,38 +218,6 @@ def _compare(path: Path, asked: Config, free: Collection[str]) -> Config | None:
     if lines := differences(there, asked, free):
         raise RunConflictError("\n".join((f"{path} holds a run that differs:", *lines)))
     return there
-
-
-def _acquire(file: Path) -> int:
-    """Return the descriptor of the lock file, locked, with this process written into it."""
-    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLockedError(f"{file.parent} is in use by {_describe(_holder(lock))}") from None
-        # Whatever the text says, its writer is gone: a killed run goes on, also on another host.
-        now, host = f"{datetime.now(UTC):%FT%TZ}", socket.gethostname()
-        holder = {"pid": os.getpid(), "host": host, "since": now}
-        text = json.dumps(holder).encode()
-        os.pwrite(lock, text, 0)
-        os.ftruncate(lock, len(text))
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _holder(lock: int) -> dict[str, object]:
-    try:
-        return dict(json.loads(os.pread(lock, 4096, 0)))
-    except (ValueError, TypeError):
-        return {}
-
-
-def _describe(holder: dict[str, object]) -> str:
-    known = {"pid": "?", "host": "?", "since": "?"} | holder
-    return "process {pid} on host {host} (since {since})".format_map(known)
 
 
 def _plain(config: Config) -> Config:

@@ -183,6 +183,39 @@ def adaptation_rounds(
                 adapted = agent.adapt(adapted, batch)
 
 
+def replay(
+    env: VectorTaskEnv, tasks: Tasks, batch: Trajectories, number: int, streams: Streams
+) -> Iterator[int]:
+    """Go through a recorded round again by its actions, for whoever looks at the environment.
+
+    Args:
+        env: of the kind that was recorded; between two items of the iterator it is the caller's to
+            look at.
+        tasks: those of the round.
+        batch: round ``number`` of ``adaptation_rounds``.
+        number: adaptations before that round.
+        streams: those that ``adaptation_rounds`` was given.
+
+    Yields:
+        The time 0, ..., T that the environment is at.
+
+    Raises:
+        RuntimeError: a running copy is not where the record has it: the environment is not
+            deterministic, or other tasks or streams were recorded.
+    """
+    obs = env.reset(tasks, batch.mask.shape[1], streams.at("round", number, "env"))
+    known = torch.ones_like(batch.mask[:, :, 0])
+    for time in range(env.spec.horizon + 1):
+        recorded = batch.obs[:, :, time]
+        if not torch.equal(obs[known], recorded[known]):
+            where = f"round {number}, time {time}"
+            raise RuntimeError(f"{env.spec.name}: {where}: the replay has left its record")
+        yield time
+        if time < env.spec.horizon:
+            known = batch.mask[:, :, time]
+            obs = env.step(batch.action[:, :, time], known).obs
+
+
 def action_noise(spec: EnvSpec, num_tasks: int, episodes: int, streams: Streams) -> Tensor:
     """Draw a round's noise: normal [K, E, T, A], or uniform [K, E, T] for discrete actions."""
     if spec.discrete:

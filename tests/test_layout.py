@@ -14,8 +14,8 @@ FOLDERS["experiments"] = "metarl.experiments"
 
 # Imports point down: a module of the core may import modules of the rows above its own.
 CORE = (
-    ("types", "checks", "seeding", "files"),
-    ("checkpoint", "plain_data"),
+    ("types", "checks", "seeding", "files", "locks"),
+    ("checkpoint", "plain_data", "bootstrap"),
     (
         "protocols",
         "trees",
@@ -60,9 +60,12 @@ _FACES = ("registration", "gymnasium_single", "gymnasium_vector", "sb3")
 _DOORS = ("from_gymnasium", "one_copy", "gymnasium_spaces", "gymnasium_workers")
 ONLY_IN = {
     "huggingface_hub": {"metarl.experiments.share.hub"},
+    "submitit": {"metarl.experiments.sweep.slurm"},
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench.peers"},
+    "imageio_ffmpeg": {"metarl.experiments.video_files"},
+    "PIL": {f"metarl.experiments.{name}" for name in ("footage", "video_files")},
     "stable_baselines3": {"metarl.envs.sb3"}
     | {f"metarl.experiments.{name}" for name in ("bench.peers", "reptile_sb3", "scratch_ppo")},
 }
