@@ -51,6 +51,10 @@ def plot_command(arguments: Sequence[str]) -> int:
 
 
 def learning_curve(setting: Setting) -> tuple[FloatArray, FloatArray]:
-    """Return env steps [P], as a mean over seeds, and returns after adaptation [seeds, P]."""
-    learning = np.stack([outcome.learning for outcome in setting.outcomes])
+    """Return env steps [P], as a mean over seeds, and returns after adaptation [seeds, P].
+
+    Where seeds were stopped at different meta-iterations, the curve ends with the first of them.
+    """
+    shortest = min(outcome.iteration for outcome in setting.outcomes)
+    learning = np.stack([outcome.learning[:, :shortest] for outcome in setting.outcomes])
     return learning[:, 0].mean(0), learning[:, 1]

@@ -61,11 +61,12 @@ def _section(environment: str, settings: Sequence[Setting]) -> Section:
 
 def _line(name: str, setting: Setting, widest: int) -> list[str]:
     curve, runs = setting.curve(), setting.outcomes
+    iterations = [run.iteration for run in runs]
     scores = [_score(*row) for row in zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)]
     return [
         name,
         str(len(runs)),
-        str(runs[0].iteration),
+        "-".join(str(number) for number in sorted({min(iterations), max(iterations)})),
         f"{sum(run.learning[0, -1] for run in runs) / len(runs) / 1e6:.2f}M",
         f"{sum(run.wall_s for run in runs) / len(runs) / 60:.1f} min",
         *_filled(scores, widest),

@@ -23,6 +23,7 @@ CORE = (
         "distributions",
         "statistics",
         "logger",
+        "console",
         "runs",
         "parallel",
         "cuda_graphs",
@@ -30,6 +31,7 @@ CORE = (
         "bundle",
     ),
     (
+        "background",
         "linearisation",
         "networks",
         "objectives",
@@ -62,6 +64,8 @@ ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench.peers"},
+    "wandb": {"metarl.experiments.tracking"},
+    "mlflow": {"metarl.experiments.tracking"},
     "stable_baselines3": {"metarl.envs.sb3"}
     | {f"metarl.experiments.{name}" for name in ("bench.peers", "reptile_sb3", "scratch_ppo")},
 }
