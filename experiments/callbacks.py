@@ -7,7 +7,7 @@ that walks through it (``metarl.experiments.train``) asks them.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -145,10 +145,12 @@ class StopAtReturn:
         return not reached.metrics.get(self.on, -math.inf) >= self.value
 
 
-def rule_of(callback: Callback) -> str:
-    """Name a callback by its type and settings, the same in every run."""
-    settled = dataclasses.is_dataclass(callback)
-    return repr(callback) if settled else type(callback).__name__
+def rules_of(callbacks: Iterable[Callback]) -> str | None:
+    """Name those callbacks by their types and settings, the same in every run; None for none."""
+    names = [
+        repr(each) if dataclasses.is_dataclass(each) else type(each).__name__ for each in callbacks
+    ]
+    return ", ".join(names) or None
 
 
 def _is_time(reached: Reached, every: int) -> bool:

@@ -13,7 +13,7 @@ from rich.console import Console
 from metarl import envs
 from metarl.checks import InputError
 from metarl.experiments.evaluate import TOTAL, score_table
-from metarl.experiments.progress import STOPPED
+from metarl.experiments.progress import RULES, STOPPED
 from metarl.files import BrokenFileError, parse_json
 from metarl.logger import read_metrics
 from metarl.plain_data import plain, read_fields
@@ -24,6 +24,7 @@ _NO_SETTING = ("seed", "threads", "device", "checkpoint_every", "evaluate_every"
 """Fields of a config by which runs of one setting may differ."""
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
 """What reading raises where a file does not hold what it should."""
+_LONGEST_REASON = 300
 _NONE = object()
 
 
@@ -48,18 +49,13 @@ class Outcome(NamedTuple):
     """What a score is."""
     floors: dict[str, CurveSummary]
     """What else was evaluated on the same tasks, by name: what learned nothing, and references."""
-    stopped: str | None = None
-    """The rule that ended it before its last meta-iteration, where one did."""
+    length: str | int
+    """What decided how long it is: rules that may stop it early, or its meta-iterations."""
 
     @property
     def iteration(self) -> int:
         """Meta-iterations."""
         return len(self.learning[0])
-
-    @property
-    def length(self) -> str | int:
-        """What decided how long it is: runs that one rule stopped are of one setting."""
-        return self.stopped or self.iteration
 
 
 class Setting(NamedTuple):
@@ -149,12 +145,12 @@ def read_outcome(folder: Path) -> Outcome:
     except _DAMAGE as error:
         told = isinstance(error, InputError | BrokenFileError)
         reason = str(error) if told else f"{type(error).__name__}: {error}"
-        line = textwrap.shorten(reason, 300, placeholder=" ...")
+        line = textwrap.shorten(reason, _LONGEST_REASON, placeholder=" ...")
         raise InputError([f"{folder} cannot be read: {line}"]) from error
 
 
 def _read(folder: Path, config: Config) -> Outcome:
-    done = _picked((STOPPED,), parse_json(folder / "DONE", (folder / "DONE").read_bytes()))
+    done = _picked((RULES, STOPPED), parse_json(folder / "DONE", (folder / "DONE").read_bytes()))
     asked = read_fields(_Asked, _picked(_Asked._fields, config), "config.yaml: ")
     rows = read_metrics(folder / "metrics.jsonl")
     columns = [[row[key] for row in rows] for key in ("env_steps", "meta/post_return")]
@@ -181,7 +177,7 @@ def _read(folder: Path, config: Config) -> Outcome:
         per_task=tables[best],
         score=score,
         floors={name: _curve(curve) for name, curve in evaluations[best].references.items()},
-        stopped=str(done[STOPPED]) if STOPPED in done else None,
+        length=str(done.get(RULES, done.get(STOPPED, ""))) or len(rows),
     )
 
 
@@ -221,7 +217,8 @@ def by_environment(outcomes: Sequence[Outcome]) -> dict[str, list[Setting]]:
     """
     environments: dict[str, dict[str, list[Outcome]]] = {}
     for outcome in outcomes:
-        title = f"{outcome.environment}: {outcome.score}, {len(outcome.per_task)} held-out tasks"
+        tasks = f"{len(outcome.per_task)} held-out tasks"
+        title = f"{outcome.environment}: {outcome.score}, {tasks}"
         settings = environments.setdefault(title, {})
         settings.setdefault(_all_but_seed(outcome), []).append(outcome)
     return {
@@ -299,5 +296,5 @@ def _environment(config: Mapping[str, object]) -> str:
 def _all_but_seed(outcome: Outcome) -> str:
     kept = {key: value for key, value in outcome.config.items() if key not in _NO_SETTING}
     # Seeds are compared on the same tasks after the same number of adaptations.
-    scored = (outcome.per_task.shape, outcome.score)
-    return json.dumps([kept, outcome.length, scored], sort_keys=True)
+    scored = (outcome.length, outcome.per_task.shape, outcome.score)
+    return json.dumps([kept, scored], sort_keys=True)

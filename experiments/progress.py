@@ -11,8 +11,8 @@ from metarl.processes import Processes
 from metarl.runs import config_id
 from metarl.trainer import Iteration
 
-STOPPED = "stopped"
-"""Key of the rule that ended a run early, in checkpoints and in DONE."""
+RULES, STOPPED = "rules", "stopped"
+"""In checkpoints and in DONE: the rules that may stop a run early, and those that did."""
 
 
 class DriftError(RuntimeError):
@@ -27,7 +27,9 @@ class Progress:
         self.parts: Parts = build(experiment, processes)
         self.iteration, self.env_steps = 0, 0
         self.stopped: str | None = None
-        """The rule that ended training before its last meta-iteration, where one did."""
+        """The rules that ended training before its last meta-iteration, where some did."""
+        self.rules: str | None = None
+        """All rules that may end it early, where there are some."""
 
     @property
     def over(self) -> bool:
@@ -36,17 +38,18 @@ class Progress:
 
     @property
     def facts(self) -> dict[str, object]:
-        """How far the run has come, and why it stopped there where it did so early."""
-        rule = {} if self.stopped is None else {STOPPED: self.stopped}
-        return {"iteration": self.iteration, "env_steps": self.env_steps, **rule}
+        """How far the run has come, and what may stop it early, or did."""
+        ends = {RULES: self.rules, STOPPED: self.stopped}
+        told = {name: rule for name, rule in ends.items() if rule is not None}
+        return {"iteration": self.iteration, "env_steps": self.env_steps, **told}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         self.parts.agent.load_state_dict(checkpoint.tensors)
         self.iteration = checkpoint.iteration
         self.env_steps = int(str(checkpoint.state["env_steps"]))
-        rule = checkpoint.state.get(STOPPED)
-        self.stopped = None if rule is None else str(rule)
+        ends = (checkpoint.state.get(name) for name in (RULES, STOPPED))
+        self.rules, self.stopped = (None if rule is None else str(rule) for rule in ends)
 
     def align(self) -> None:
         """Take over what the first process has read from its disk.

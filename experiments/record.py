@@ -14,9 +14,11 @@ from metarl.experiments.callbacks import (
     VALIDATION,
     Callback,
     CheckpointEvery,
+    EarlyStop,
     EvaluateEvery,
     Reached,
-    rule_of,
+    StopAtReturn,
+    rules_of,
 )
 from metarl.experiments.progress import Progress
 from metarl.experiments.tracking import TRACKERS, Service, Subject
@@ -83,6 +85,8 @@ class Record:
         elif not progress.over:
             if checkpoint is not None:
                 console.print(f"resuming {run.path} after meta-iteration {progress.iteration}")
+            rules = (EarlyStop, StopAtReturn)
+            progress.rules = rules_of(each for each in sitting.callbacks if isinstance(each, rules))
             run.mark_undone()
             self._open_sinks()
         self._open_trackers()
@@ -108,7 +112,7 @@ class Record:
         for sink in (*self._sinks, *self._trackers):
             sink.write(progress.iteration, progress.env_steps, reached.metrics)
         if against and not progress.over:
-            progress.stopped = ", ".join(map(rule_of, against))
+            progress.stopped = rules_of(against)
             self._tell_of_stop("stops early", "the same command with --go-on trains on")
         return wish._replace(stop=bool(against))
 
@@ -137,7 +141,9 @@ class Record:
     def _open_trackers(self) -> None:
         """Let services have the metrics, with all that they lack: also when training is over."""
         run, services = self.run, self._sitting.track
-        rows = read_metrics(run.metrics) if services and run.metrics.exists() else []
+        if not services:
+            return
+        rows = read_metrics(run.metrics) if run.metrics.exists() else []
         earlier = [_point(row) for row in rows if row["iteration"] <= self.progress.iteration]
         subject = Subject(run.path, self.progress.experiment.preset, read_config(run.path))
         for name in services:

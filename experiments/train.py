@@ -40,8 +40,7 @@ def train(
         console: where progress and results are shown.
         processes: those that share the work, each of which calls this. Only the first one reads or
             writes the folder and speaks; how many they are is no part of the run's identity.
-        sitting: the callbacks, and the services that follow the run; only the first process has
-            either.
+        sitting: callbacks, and services that follow the run; of the first process.
 
     Returns:
         The exit status: 0, or 128 plus the number of the signal that broke the run off.
@@ -50,8 +49,7 @@ def train(
         with as_one(processes):
             processes.share(experiment.tasks_per_update)
             claim_machine(experiment, processes)
-            progress = Progress(experiment, processes)
-            record = None
+            progress, record = Progress(experiment, processes), None
             if processes.leads:
                 run = stack.enter_context(_open_folder(progress, out))
                 record = stack.enter_context(Record(progress, run, console, sitting))
