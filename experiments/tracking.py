@@ -6,10 +6,12 @@ broken off: its name is kept in ``RUN/tracking/``. Opening a tracker imports its
 this is meant for the thread of a ``metarl.background.BackgroundSink``.
 """
 
+import math
 import os
 import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -25,6 +27,8 @@ from metarl.types import Metrics
 Service: TypeAlias = Literal["wandb", "mlflow"]
 
 _PROJECT = "metarl"
+SETTLED_S = 2.0
+"""Seconds after which W&B should have on disk what it was sent."""
 _WANDB_S = 15.0
 """Seconds for W&B to begin, and for its last uploads: so long may it keep a process that ends."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -44,9 +48,9 @@ class Subject(NamedTuple):
 class WandbTracker:
     """A run of Weights & Biases; its step is env steps.
 
-    W&B takes steps in rising order only. Which it has is asked of the server, and noted here as
-    well, since there is none to ask in offline mode: a kill between a point and its note repeats
-    that one point, in the files of the next sitting.
+    W&B takes steps in rising order only. Which it has is asked of the server; in offline mode there
+    is none to ask, and what was sent is noted here, once it should be on disk. So a kill makes the
+    points of the last ``SETTLED_S`` seconds come twice in W&B's files, and loses none.
 
     Raises:
         InputError: W&B is not installed.
@@ -69,6 +73,7 @@ class WandbTracker:
             init_timeout=_WANDB_S,
             finish_timeout=_WANDB_S,
             finish_timeout_raises=True,
+            x_transaction_log_flush_interval=SETTLED_S / 4,
         )
         wandb.setup(settings=quiet)
         self._run = wandb.init(
@@ -83,14 +88,17 @@ class WandbTracker:
         )
         _note(note, identity)
         steps = folder / "wandb.steps"
-        self.env_steps = max(_last_step(steps), self._run.starting_step - 1)
+        offline = self._run.offline
+        self.env_steps = _last_step(steps) if offline else self._run.starting_step - 1
+        self._fresh: deque[tuple[float, int]] = deque()
         self._steps = steps.open("a", encoding="ascii", newline="\n")
 
     def write(self, iteration: int, env_steps: int, metrics: Metrics) -> None:
         """Send one point."""
         self._run.log(with_sb3_names(iteration, env_steps, metrics), step=env_steps, commit=True)
-        self._steps.write(f"{env_steps}\n")
-        self._steps.flush()
+        now = time.monotonic()
+        self._fresh.append((now, env_steps))
+        self._note_until(now - SETTLED_S)
 
     def close(self) -> None:
         """Wait until all is uploaded, or written where W&B is offline.
@@ -98,31 +106,33 @@ class WandbTracker:
         Raises:
             TimeoutError: it takes too long; what is left can be sent by ``wandb sync``.
         """
-        self._steps.close()
         self._run.finish()
+        self._note_until(math.inf)
+        self._steps.close()
+
+    def _note_until(self, then: float) -> None:
+        while self._fresh and self._fresh[0][0] <= then:
+            self._steps.write(f"{self._fresh.popleft()[1]}\n")
+        self._steps.flush()
 
 
 class MlflowTracker:
     """A run of MLflow; its step is env steps. Which it has is asked of the server or store.
-
-    Args:
-        subject: the run.
-        uri: of the server or store; by default where MLflow's own settings lead.
 
     Raises:
         InputError: MLflow is not installed.
         mlflow.exceptions.MlflowException: it cannot be reached, or no longer knows the run.
     """
 
-    def __init__(self, subject: Subject, uri: str | None = None) -> None:
+    def __init__(self, subject: Subject) -> None:
         try:
             from mlflow import MlflowClient  # noqa: PLC0415  seconds, for those who use it
         except ImportError as error:
             raise _missing("mlflow") from error
-        self._client = MlflowClient(uri)
         folder = subject.folder / "tracking"
         note = folder / "mlflow.json"
         known = _noted(note)
+        self._client = MlflowClient()
         self._run = self._begin(subject) if known is None else known
         folder.mkdir(exist_ok=True)
         _note(note, self._run)
