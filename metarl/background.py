@@ -133,4 +133,5 @@ class BackgroundSink:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    first_line = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first_line}"
