@@ -13,6 +13,7 @@ from rich.console import Console
 from metarl.checks import InputError
 from metarl.experiments.evaluate import TOTAL, score_table
 from metarl.experiments.experiment import environment_name
+from metarl.experiments.progress import RULES, STOPPED
 from metarl.files import BrokenFileError, parse_json
 from metarl.logger import read_metrics
 from metarl.plain_data import read_fields
@@ -47,6 +48,8 @@ class Outcome(NamedTuple):
     """What a score is."""
     floors: dict[str, CurveSummary]
     """What else was evaluated on the same tasks, by name: what learned nothing, and references."""
+    length: str | int
+    """What decided how long it is: rules that may stop it early, or its meta-iterations."""
 
     @property
     def iteration(self) -> int:
@@ -153,6 +156,7 @@ def read_outcome(folder: Path) -> Outcome:
 
 
 def _read(folder: Path, config: Config) -> Outcome:
+    done = _picked((RULES, STOPPED), parse_json(folder / "DONE", (folder / "DONE").read_bytes()))
     asked = read_fields(_Asked, _picked(_Asked._fields, config), "config.yaml: ")
     rows = read_metrics(folder / "metrics.jsonl")
     columns = [[row[key] for row in rows] for key in ("env_steps", "meta/post_return")]
@@ -180,6 +184,7 @@ def _read(folder: Path, config: Config) -> Outcome:
         per_task=tables[best],
         score=score,
         floors={name: _curve(curve) for name, curve in evaluations[best].references.items()},
+        length=str(done.get(RULES, done.get(STOPPED, ""))) or len(rows),
     )
 
 
@@ -281,12 +286,12 @@ def _leaves(outcome: Outcome) -> Iterator[tuple[str, object]]:
     for key, value in walk(outcome.config, ""):
         if key not in (*_NO_SETTING, "iterations"):
             yield key, value
-    yield "iterations", outcome.iteration
+    yield "iterations", outcome.length
     yield "held-out scores", outcome.per_task.shape
 
 
 def _all_but_seed(outcome: Outcome) -> str:
     kept = {key: value for key, value in outcome.config.items() if key not in _NO_SETTING}
     # Seeds are compared on the same tasks after the same number of adaptations.
-    scored = (outcome.iteration, outcome.per_task.shape, outcome.score)
+    scored = (outcome.length, outcome.per_task.shape, outcome.score)
     return json.dumps([kept, scored], sort_keys=True)

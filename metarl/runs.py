@@ -1,7 +1,7 @@
 """What a run leaves on disk: one folder, one configuration, one writer.
 
 ``runs/<agent>/<task>__s<seed>__<id>/`` with ``config.yaml``, ``system.json``, ``metrics.jsonl``,
-``tb/``, ``checkpoints/``, ``best/``, ``eval/`` and, when the run has come to its end, ``DONE``.
+``tb/``, ``tracking/``, ``checkpoints/``, ``best/``, ``eval/`` and, at the run's end, ``DONE``.
 """
 
 import hashlib
@@ -146,10 +146,8 @@ class RunFolder:
     ) -> Self:
         """Start a run in ``path``, or go on with the one that is there.
 
-        ``facts`` about this sitting go into ``system.json`` beside those of the machine.
-
-        Keys in ``free`` may differ from those on disk, which then follow: ``config.yaml`` says what
-        was asked for last, and a ``DONE`` for something else is taken away.
+        Keys in ``free`` may differ from those on disk, which then follow, and a ``DONE`` for
+        something else is taken away. ``facts`` about this sitting go into ``system.json``.
 
         Raises:
             RunConflictError: the folder holds a run with another configuration, or something else.
@@ -189,6 +187,10 @@ class RunFolder:
         """Say that the run has come to its end, with ``facts`` about it as JSON."""
         write_json(self.path / _DONE, facts)
 
+    def mark_undone(self) -> None:
+        """Take back that the run has come to its end, if that was said."""
+        (self.path / _DONE).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Give the folder back; closing twice does no harm."""
         if not self._lock.closed:
@@ -198,9 +200,8 @@ class RunFolder:
 
     def _settle(self, asked: Config, free: Collection[str], facts: Config) -> None:
         """Bring the folder up to what is asked for, now that nobody else can."""
-        there = _compare(self.path, asked, free)
-        if there != asked:
-            (self.path / _DONE).unlink(missing_ok=True)
+        if _compare(self.path, asked, free) != asked:
+            self.mark_undone()
             write_bytes_atomic(self.path / _CONFIG, yaml.safe_dump(asked, sort_keys=False).encode())
         system = self.path / _SYSTEM
         earlier = json.loads(system.read_text())["sittings"] if system.exists() else []
