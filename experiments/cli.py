@@ -39,6 +39,7 @@ from metarl.experiments.listing import list_command
 from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.references import Judged, ceiling_curves, reference_curves
+from metarl.experiments.report.command import report_command
 from metarl.experiments.scratch import scratch_command
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
@@ -47,7 +48,7 @@ from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery")
+_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery", "report")
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
@@ -157,6 +158,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
     "table": Command(table_command, "table RUN_DIR...", "final results of runs, side by side"),
     "plot": Command(plot_command, "plot RUN_DIR... --out FILE", "runs in one figure"),
+    "report": Command(report_command, "report RUN_DIR... --out FILE", "runs as one HTML page"),
     "adapt": Command(
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),

@@ -39,9 +39,8 @@ class Outcome(NamedTuple):
     commits: frozenset[str]
     """Of the code that it was trained with, where that is known."""
     learning: FloatArray
-    """[2, meta-iterations]: env steps so far, adaptation included, and return after adaptation."""
-    wall_s: float
-    """Seconds of sampling and updates, without evaluations and restarts."""
+    """[3, meta-iterations]: env steps so far, adaptation included; return after adaptation; seconds
+    of sampling and updates so far, without evaluations and restarts."""
     per_task: FloatArray
     """Scores [tasks, N + 1] on held-out tasks after 0 to N adaptations."""
     score: str
@@ -53,6 +52,16 @@ class Outcome(NamedTuple):
     def iteration(self) -> int:
         """Meta-iterations."""
         return len(self.learning[0])
+
+    @property
+    def env_steps(self) -> float:
+        """Env steps of the whole run, adaptation included."""
+        return float(self.learning[0, -1])
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of sampling and updates of the whole run."""
+        return float(self.learning[2, -1])
 
 
 class Setting(NamedTuple):
@@ -101,11 +110,21 @@ def read_settings(folders: Iterable[Path], notes: Console) -> dict[str, list[Set
         notes.print(f"left out: {fault}")
     environments = by_environment(outcomes)
     for settings in environments.values():
-        for name, setting in zip(labels(settings), settings, strict=True):
-            commits = frozenset[str]().union(*(run.commits for run in setting.outcomes))
-            if len(commits) > 1:
-                notes.print(f"note: {name}: runs of several commits: {', '.join(sorted(commits))}")
+        for note in several_commits(settings):
+            notes.print(f"note: {note}")
     return environments
+
+
+def several_commits(settings: Sequence[Setting]) -> list[str]:
+    """Say of each setting whose code changed between its runs of which commits they are."""
+    commits = [
+        frozenset[str]().union(*(run.commits for run in setting.outcomes)) for setting in settings
+    ]
+    return [
+        f"{name}: runs of several commits: {', '.join(sorted(those))}"
+        for name, those in zip(labels(settings), commits, strict=True)
+        if len(those) > 1
+    ]
 
 
 def read_outcomes(folders: Iterable[Path]) -> tuple[list[Outcome], list[str]]:
@@ -150,6 +169,7 @@ def _read(folder: Path, config: Config) -> Outcome:
     asked = read_fields(_Asked, _picked(_Asked._fields, config), "config.yaml: ")
     rows = read_metrics(folder / "metrics.jsonl")
     columns = [[row[key] for row in rows] for key in ("env_steps", "meta/post_return")]
+    seconds = [row["time/sampling_s"] + row["time/update_s"] for row in rows]
     if [row["iteration"] for row in rows] != [*range(1, len(rows) + 1)]:
         raise InputError(["metrics.jsonl lacks meta-iterations"])
     files = (folder / "eval").glob(f"{len(rows):06d}_tasks*_adaptations*.json")
@@ -168,8 +188,7 @@ def _read(folder: Path, config: Config) -> Outcome:
         environment=_environment(asked.env),
         seed=asked.seed,
         commits=_commits(folder / "system.json"),
-        learning=np.array(columns, dtype=np.float64),
-        wall_s=float(sum(row["time/sampling_s"] + row["time/update_s"] for row in rows)),
+        learning=np.array([*columns, np.cumsum(seconds)], dtype=np.float64),
         per_task=tables[best],
         score=score,
         floors={name: _curve(curve) for name, curve in evaluations[best].references.items()},
@@ -225,9 +244,13 @@ def by_environment(outcomes: Sequence[Outcome]) -> dict[str, list[Setting]]:
 
 
 def _best(setting: Setting) -> float:
-    """Return the best IQM of a setting that has adapted, or the only one that there is."""
     iqm = setting.curve().iqm
-    return max(iqm[1:] or iqm)
+    return iqm[best_round(iqm)]
+
+
+def best_round(iqm: Sequence[float]) -> int:
+    """Return the place of the best IQM once adapted, or of the only one that there is."""
+    return max(range(min(1, len(iqm) - 1), len(iqm)), key=iqm.__getitem__)
 
 
 def labels(settings: Sequence[Setting]) -> list[str]:
