@@ -107,8 +107,8 @@ def learning_chart(legend: Sequence[Entry], settings: Sequence[Setting]) -> Char
         for entry, learning in zip(legend, learned, strict=True)
     ]
     titles = {
-        "env steps": "environment steps (millions), adaptation included",
-        "wall time": "wall time of sampling and updates (minutes)",
+        "env steps": "env steps (millions)",
+        "wall time": "wall time (minutes)",
         "meta-iterations": "meta-iterations",
     }
     keys = [entry.key for entry in legend]

@@ -116,6 +116,11 @@ def seed_notes(names: Sequence[str], settings: Sequence[Setting]) -> list[str]:
     seeds = [len(setting.outcomes) for setting in settings]
     one = [name for name, count in zip(names, seeds, strict=True) if count == 1]
     few = [name for name, count in zip(names, seeds, strict=True) if 1 < count < _FEW_SEEDS]
-    who = "every setting" if len(one) == len(names) else ", ".join(one)
-    notes = [f"One seed only: {who}. Its intervals speak of tasks, not of seeds."] if one else []
-    return notes + ([f"Fewer than {_FEW_SEEDS} seeds: {', '.join(few)}."] if few else [])
+    notes = []
+    if len(one) == len(names):
+        notes.append("One seed each: intervals speak of tasks, not of seeds.")
+    elif one:
+        notes.append(f"One seed: {', '.join(one)}. Intervals there speak of tasks, not of seeds.")
+    if few:
+        notes.append(f"Fewer than {_FEW_SEEDS} seeds: {', '.join(few)}.")
+    return notes
