@@ -1,7 +1,7 @@
 """What finished runs have reached, read back from their folders."""
 
-import dataclasses
 import json
+import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,21 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from metarl import envs
 from metarl.checks import InputError
 from metarl.experiments.evaluate import TOTAL, score_table
+from metarl.experiments.experiment import environment_name
 from metarl.files import BrokenFileError, parse_json
 from metarl.logger import read_metrics
-from metarl.plain_data import plain, read_fields
+from metarl.plain_data import read_fields
 from metarl.runs import Config, RunConflictError, read_config
-from metarl.statistics import CurveSummary, FloatArray, summarise_curve
+from metarl.statistics import CurveSummary, FloatArray, iqm_of_runs, summarise_curve
 
 _NO_SETTING = ("seed", "threads", "device", "checkpoint_every", "evaluate_every")
 """Fields of a config by which runs of one setting may differ."""
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
 """What reading raises where a file does not hold what it should."""
 _LONGEST_REASON = 300
-_NONE = object()
 
 
 class Outcome(NamedTuple):
@@ -70,10 +69,17 @@ class Setting(NamedTuple):
     preset: str
     outcomes: Sequence[Outcome]
 
+    def scores(self) -> FloatArray:
+        """Return scores [seeds, tasks, N + 1]."""
+        return np.stack([outcome.per_task for outcome in self.outcomes])
+
+    def iqm(self) -> FloatArray:
+        """Return the IQM of all seeds and tasks, [N + 1]."""
+        return iqm_of_runs(np.moveaxis(self.scores(), -1, 0))
+
     def curve(self) -> CurveSummary:
         """Summarise all seeds and tasks."""
-        scores = np.stack([outcome.per_task for outcome in self.outcomes])
-        return summarise_curve(scores, np.random.default_rng(0))
+        return summarise_curve(self.scores(), np.random.default_rng(0))
 
 
 class _Asked(NamedTuple):
@@ -172,8 +178,9 @@ def _read(folder: Path, config: Config) -> Outcome:
     seconds = [row["time/sampling_s"] + row["time/update_s"] for row in rows]
     if [row["iteration"] for row in rows] != [*range(1, len(rows) + 1)]:
         raise InputError(["metrics.jsonl lacks meta-iterations"])
-    files = (folder / "eval").glob(f"{len(rows):06d}_tasks*_adaptations*.json")
-    evaluations = [_evaluation(file) for file in files]
+    standard = re.compile(rf"{len(rows):06d}_tasks\d+_adaptations\d+\.json")
+    files = (folder / "eval").glob("*.json")
+    evaluations = [_evaluation(file) for file in files if standard.fullmatch(file.name)]
     tables = [score_table(evaluation.per_task) for evaluation in evaluations]
     if not tables:
         raise InputError([f"eval/ holds nothing of meta-iteration {len(rows)}"])
@@ -185,7 +192,7 @@ def _read(folder: Path, config: Config) -> Outcome:
         folder=folder,
         config=config,
         preset=asked.preset,
-        environment=_environment(asked.env),
+        environment=environment_name(asked.env),
         seed=asked.seed,
         commits=_commits(folder / "system.json"),
         learning=np.array([*columns, np.cumsum(seconds)], dtype=np.float64),
@@ -244,11 +251,11 @@ def by_environment(outcomes: Sequence[Outcome]) -> dict[str, list[Setting]]:
 
 
 def _best(setting: Setting) -> float:
-    iqm = setting.curve().iqm
-    return iqm[best_round(iqm)]
+    iqm = setting.iqm()
+    return float(iqm[best_round(iqm)])
 
 
-def best_round(iqm: Sequence[float]) -> int:
+def best_round(iqm: Sequence[float] | FloatArray) -> int:
     """Return the place of the best IQM once adapted, or of the only one that there is."""
     return max(range(min(1, len(iqm) - 1), len(iqm)), key=iqm.__getitem__)
 
@@ -295,20 +302,6 @@ def _leaves(outcome: Outcome) -> Iterator[tuple[str, object]]:
             yield key, value
     yield "iterations", outcome.iteration
     yield "held-out scores", outcome.per_task.shape
-
-
-def _environment(config: Mapping[str, object]) -> str:
-    """Name an environment by its preset, or by what it has other than the first one."""
-    env = dict(config)
-    name = str(env.pop("name"))
-    presets = envs.ENVS[name].presets if name in envs.ENVS else {}
-    published = {key: plain(dataclasses.asdict(preset)) for key, preset in presets.items()}
-    for key, values in published.items():
-        if values == env:
-            return f"{name}, {key}"
-    first: dict[str, object] = next(iter(published.values()), {})
-    other = [f"{key} {value}" for key, value in env.items() if first.get(key, _NONE) != value]
-    return f"{name} ({', '.join(other)})"
 
 
 def _all_but_seed(outcome: Outcome) -> str:

@@ -15,7 +15,7 @@ FOLDERS["experiments"] = "metarl.experiments"
 # Imports point down: a module of the core may import modules of the rows above its own.
 CORE = (
     ("types", "checks", "seeding", "files"),
-    ("checkpoint", "plain_data"),
+    ("checkpoint", "plain_data", "bootstrap"),
     (
         "protocols",
         "trees",

@@ -11,15 +11,16 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from metarl.bootstrap import Interval, bootstrap_interval, usual_bootstrap
 from metarl.experiments.outcomes import Setting
 from metarl.experiments.report.legend import Entry
 from metarl.statistics import (
     CurveSummary,
     FloatArray,
-    Interval,
     interquartile_mean,
+    iqm_of_runs,
     performance_profile,
-    stratified_bootstrap,
+    profile_interval,
 )
 
 Json: TypeAlias = dict[str, Any]
@@ -27,8 +28,6 @@ Json: TypeAlias = dict[str, Any]
 
 _HEIGHT = 360  # pixels
 _MOST_POINTS = 120
-_SAMPLES = 1000
-_LEVEL = 0.95
 _THRESHOLDS = 60
 _FAINT = "22"  # as the last two digits of a colour: one part in eight
 
@@ -147,11 +146,13 @@ def profile_chart(legend: Sequence[Entry], scores: Sequence[FloatArray], score: 
     Scores are [seeds, tasks] by setting.
     """
     low, high = min(map(np.min, scores)), max(map(np.max, scores))
-    thresholds = np.linspace(low - 0.02 * (high - low), high, _THRESHOLDS)
+    # Where all scores are the same, they still need a place on the axis.
+    margin = 0.02 * (high - low) or 0.5
+    thresholds = np.linspace(low - margin, high + margin, _THRESHOLDS)
     lines = []
     for entry, values in zip(legend, scores, strict=True):
-        above = (values[..., None] > thresholds).astype(np.float64)
-        band = stratified_bootstrap(above, _mean, np.random.default_rng(0), _SAMPLES, _LEVEL)
+        rng, bootstrap = np.random.default_rng(0), usual_bootstrap(len(values))
+        band = profile_interval(values, thresholds, rng, bootstrap)
         fraction = performance_profile(values, thresholds)
         lines.append(Line(entry, entry.name, thresholds, fraction, band))
     layout = _layout(f"threshold: {score}", "fraction of runs and tasks above")
@@ -163,12 +164,8 @@ def _over_seeds(returns: FloatArray) -> Interval | None:
     """Return the interval of the IQM of returns [seeds, P]; of one seed nothing can be said."""
     if len(returns) == 1:
         return None
-    rng = np.random.default_rng(0)
-    return stratified_bootstrap(returns[:, None], interquartile_mean, rng, _SAMPLES, _LEVEL)
-
-
-def _mean(values: FloatArray) -> FloatArray:
-    return np.asarray(values.mean(-1))
+    rng, bootstrap = np.random.default_rng(0), usual_bootstrap(len(returns))
+    return bootstrap_interval(returns[:, None], iqm_of_runs, rng, bootstrap)
 
 
 def _layout(x_title: str, y_title: str) -> Json:

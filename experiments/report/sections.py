@@ -24,10 +24,11 @@ from metarl.experiments.report.tables import (
     Result,
     cost_of,
     differences,
-    final_scores,
     probabilities,
     result_of,
+    scores_of,
 )
+from metarl.experiments.standings import compared_scores, standings
 
 _FEW_SEEDS = 3
 
@@ -76,18 +77,15 @@ def section(
     references = references_of(names, settings)
     ours, theirs = entries_of_settings(names), entries_of_references(references)
     curves = [setting.curve() for setting in settings]
-    final = [final_scores(*pair) for pair in zip(settings, curves, strict=True)]
-    chances = probabilities(final)
+    final = compared_scores(settings, None)
     drawn = [(entry, entry.name, curve) for entry, curve in zip(ours, curves, strict=True)]
     beside = [
         (entry, name, curve)
         for entry, reference in zip(theirs, references, strict=True)
         for name, curve in reference.curves
     ]
-    results = [
-        result_of(entry, curve, setting, chances[place][place + 1 : place + 2])
-        for place, (entry, curve, setting) in enumerate(zip(ours, curves, settings, strict=True))
-    ]
+    lines = zip(ours, settings, curves, standings(final, 0), strict=True)
+    shared = [Result(entry, scores_of(curve, -1)) for entry, _, curve in beside if entry.shown]
     return Section(
         anchor=anchor,
         environment=first.environment,
@@ -95,8 +93,8 @@ def section(
         tasks=len(first.per_task),
         notes=[*seed_notes(names, settings), *several_commits(settings)],
         legend=[*ours, *theirs],
-        results=results + [result_of(entry, curve) for entry, _, curve in beside if entry.shown],
-        probabilities=chances,
+        results=[*(result_of(*line) for line in lines), *shared],
+        probabilities=probabilities(final),
         costs=[cost_of(*pair) for pair in zip(ours, settings, strict=True)],
         differences=differences(settings),
         charts={

@@ -11,29 +11,32 @@ import numpy as np
 from metarl.experiments.outcomes import Setting, best_round
 from metarl.experiments.report.folders import shown
 from metarl.experiments.report.legend import Entry
+from metarl.experiments.standings import Standing
 from metarl.runs import leaves
 from metarl.statistics import CurveSummary, FloatArray, probability_of_improvement
 
 
-class Score(NamedTuple):
-    """An IQM and its 95% interval, as text."""
+class Cell(NamedTuple):
+    """A statistic and its 95% interval, as text."""
 
-    iqm: str
+    value: str
     interval: str
-    compared: bool
-    """Whether the setting is compared with others by this one."""
+    compared: bool = False
+    """Whether a setting is compared with others by this score."""
 
 
 class Result(NamedTuple):
     """A line of the table of final results; a reference has scores and nothing else."""
 
     entry: Entry
-    scores: Sequence[Score]
-    seeds: str
-    iterations: str
-    env_steps: str
-    beats_next: str
-    """Probability of improvement over the next setting; empty for the last one."""
+    scores: Sequence[Cell]
+    rank: Cell | None = None
+    """Expected rank of a run among one run of each other setting."""
+    beats_first: Cell | None = None
+    """Probability of improvement over the first setting; None for that one itself."""
+    seeds: str = ""
+    iterations: str = ""
+    env_steps: str = ""
 
 
 class Cost(NamedTuple):
@@ -58,49 +61,32 @@ class Difference(NamedTuple):
     """By setting, over its runs; empty where there is no such key."""
 
 
-def final_scores(setting: Setting, curve: CurveSummary) -> FloatArray:
-    """Return the scores [seeds, tasks] by which a setting is compared with others."""
-    place = best_round(curve.iqm)
-    return np.stack([outcome.per_task[:, place] for outcome in setting.outcomes])
-
-
 def probabilities(scores: Sequence[FloatArray]) -> list[list[float]]:
-    """Return the probability of each setting (rows) to beat each (columns); see ``Section``."""
+    """Return the probability of each setting (rows) to beat each (columns).
+
+    Scores are [seeds, tasks] by setting.
+    """
     return [[probability_of_improvement(mine, other) for other in scores] for mine in scores]
 
 
-def result_of(
-    entry: Entry,
-    curve: CurveSummary,
-    setting: Setting | None = None,
-    over_next: Sequence[float] = (),
-) -> Result:
-    """Return a line of the table of final results.
-
-    Args:
-        entry: what the line is about.
-        curve: its scores.
-        setting: None for a reference.
-        over_next: the probability to beat the next setting, where there is one.
-    """
-    best = -1 if setting is None else best_round(curve.iqm)
-    scores = [
-        Score(number(iqm), f"{number(low)}, {number(high)}", place == best)
-        for place, (iqm, low, high) in enumerate(
-            zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)
-        )
-    ]
-    if setting is None:
-        return Result(entry, scores, "", "", "", "")
+def result_of(entry: Entry, setting: Setting, curve: CurveSummary, standing: Standing) -> Result:
+    """Return a line of the table of final results."""
     runs = setting.outcomes
     return Result(
         entry=entry,
-        scores=scores,
+        scores=scores_of(curve, best_round(curve.iqm)),
+        rank=_cell(*standing.rank),
+        beats_first=None if standing.beats is None else _cell(*standing.beats),
         seeds=str(len(runs)),
         iterations=f"{runs[0].iteration:,}",
         env_steps=_millions(setting),
-        beats_next="".join(f"{chance:.2f}" for chance in over_next),
     )
+
+
+def scores_of(curve: CurveSummary, compared: int) -> list[Cell]:
+    """Return a curve as text; ``compared`` is the place of the score that is compared, or -1."""
+    rows = zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)
+    return [_cell(*row)._replace(compared=place == compared) for place, row in enumerate(rows)]
 
 
 def cost_of(entry: Entry, setting: Setting) -> Cost:
@@ -135,6 +121,10 @@ def differences(settings: Sequence[Setting]) -> list[Difference]:
 def number(value: float) -> str:
     """Return a score with as many decimals as it deserves, and a true minus."""
     return f"{value:.{2 if abs(value) < 10 else 1}f}".replace("-", "−")
+
+
+def _cell(value: float, low: float, high: float) -> Cell:
+    return Cell(number(value), f"{number(low)}, {number(high)}")
 
 
 def _millions(setting: Setting) -> str:
