@@ -84,7 +84,9 @@ def section(
         for entry, reference in zip(theirs, references, strict=True)
         for name, curve in reference.curves
     ]
-    lines = zip(ours, settings, curves, standings(final, 0), strict=True)
+    # One alone stands to nobody.
+    stand = standings(final, 0) if len(final) > 1 else [None]
+    lines = zip(ours, settings, curves, stand, strict=True)
     shared = [Result(entry, scores_of(curve, -1)) for entry, _, curve in beside if entry.shown]
     return Section(
         anchor=anchor,

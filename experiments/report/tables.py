@@ -69,14 +69,16 @@ def probabilities(scores: Sequence[FloatArray]) -> list[list[float]]:
     return [[probability_of_improvement(mine, other) for other in scores] for mine in scores]
 
 
-def result_of(entry: Entry, setting: Setting, curve: CurveSummary, standing: Standing) -> Result:
-    """Return a line of the table of final results."""
+def result_of(
+    entry: Entry, setting: Setting, curve: CurveSummary, standing: Standing | None
+) -> Result:
+    """Return a line of the table of final results; ``standing`` is None of a setting alone."""
     runs = setting.outcomes
     return Result(
         entry=entry,
         scores=scores_of(curve, best_round(curve.iqm)),
-        rank=_cell(*standing.rank),
-        beats_first=None if standing.beats is None else _cell(*standing.beats),
+        rank=_cell(*standing.rank) if standing else None,
+        beats_first=_cell(*standing.beats) if standing and standing.beats else None,
         seeds=str(len(runs)),
         iterations=f"{runs[0].iteration:,}",
         env_steps=_millions(setting),
