@@ -53,10 +53,9 @@ class RunView(NamedTuple):
 
 
 class Allowance(NamedTuple):
-    """How many megabytes of moving pictures a report may hold."""
+    """How many megabytes of moving pictures go into a report, by the sizes of their files."""
 
     each: float
-    """In one file."""
     total: float
 
 
@@ -85,8 +84,8 @@ def clips_of(
         clips = []
         for file in sorted((folder / "videos").glob("*")):
             if file.suffix in _KINDS and file.is_file():
-                clip = _clip(file, page, int(min(left, allowance.each * _MEGABYTE)))
-                left -= len(clip.source)
+                clip = _clip(file, page, min(left, allowance.each * _MEGABYTE))
+                left -= clip.megabytes * _MEGABYTE if clip.source else 0.0
                 clips.append(clip)
         found[folder] = clips
     return found
@@ -97,14 +96,14 @@ def shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _clip(file: Path, page: Path, most: int) -> Clip:
-    kind, size = _KINDS[file.suffix], file.lstat().st_size
+def _clip(file: Path, page: Path, most: float) -> Clip:
+    kind, about = _KINDS[file.suffix], file.lstat()
     source = ""
-    # In base64, four characters hold three bytes. A link may lead to what is not the run's.
-    if 0 < size * 4 / 3 <= most and stat.S_ISREG(file.lstat().st_mode):
-        data = base64.b64encode(read_regular(file, size, size)).decode()
+    # What a symbolic link leads to may be none of the run's.
+    if stat.S_ISREG(about.st_mode) and 0 < about.st_size <= most:
+        data = base64.b64encode(read_regular(file, about.st_size, about.st_size)).decode()
         source = f"data:{kind};base64,{data}"
-    return Clip(_link(file, page, file.name), kind, size / _MEGABYTE, source)
+    return Clip(_link(file, page, file.name), kind, about.st_size / _MEGABYTE, source)
 
 
 def _link(file: Path, page: Path, text: str) -> Link:

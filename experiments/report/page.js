@@ -32,9 +32,9 @@
     const buttons = [...legend.querySelectorAll("button")];
     for (const button of buttons) {
       button.addEventListener("click", (event) => {
-        // The second click of a double click: alone, or all together where it was alone.
-        const alone = buttons.every((other) => pressed(other) === (other === button));
-        if (event.detail === 2) buttons.forEach((other) => press(other, alone || other === button));
+        // A double click comes after its first click: where that left none, it was alone before.
+        const none = !buttons.some(pressed);
+        if (event.detail === 2) buttons.forEach((other) => press(other, none || other === button));
         else press(button, !pressed(button));
         show(legend);
       });
