@@ -16,7 +16,7 @@ from metarl.experiments.experiment import environment_name
 from metarl.files import BrokenFileError, parse_json
 from metarl.logger import read_metrics
 from metarl.plain_data import read_fields
-from metarl.runs import Config, RunConflictError, read_config
+from metarl.runs import Config, RunConflictError, leaves, read_config
 from metarl.statistics import CurveSummary, FloatArray, iqm_of_runs, summarise_curve
 
 _NO_SETTING = ("seed", "threads", "device", "checkpoint_every", "evaluate_every")
@@ -51,11 +51,6 @@ class Outcome(NamedTuple):
     def iteration(self) -> int:
         """Meta-iterations."""
         return len(self.learning[0])
-
-    @property
-    def env_steps(self) -> float:
-        """Env steps of the whole run, adaptation included."""
-        return float(self.learning[0, -1])
 
     @property
     def wall_s(self) -> float:
@@ -290,14 +285,8 @@ def shared_floors(settings: Sequence[Setting]) -> dict[str, CurveSummary]:
 def _leaves(outcome: Outcome) -> Iterator[tuple[str, object]]:
     """Walk through all values by which settings are told apart, with their dotted names."""
 
-    def walk(config: Mapping[str, object], above: str) -> Iterator[tuple[str, object]]:
-        for key, value in config.items():
-            if isinstance(value, Mapping):
-                yield from walk(value, f"{above}{key}.")
-            else:
-                yield f"{above}{key}", value
-
-    for key, value in walk(outcome.config, ""):
+    for place, value in leaves(outcome.config):
+        key = ".".join(place)
         if key not in (*_NO_SETTING, "iterations"):
             yield key, value
     yield "iterations", outcome.iteration

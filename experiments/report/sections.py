@@ -14,6 +14,7 @@ from metarl.experiments.report.charts import (
 from metarl.experiments.report.folders import Clip, RunView, view
 from metarl.experiments.report.legend import (
     Entry,
+    Reference,
     entries_of_references,
     entries_of_settings,
     references_of,
@@ -29,6 +30,7 @@ from metarl.experiments.report.tables import (
     scores_of,
 )
 from metarl.experiments.standings import compared_scores, standings
+from metarl.statistics import CurveSummary
 
 _FEW_SEEDS = 3
 
@@ -79,11 +81,7 @@ def section(
     curves = [setting.curve() for setting in settings]
     final = compared_scores(settings, None)
     drawn = [(entry, entry.name, curve) for entry, curve in zip(ours, curves, strict=True)]
-    beside = [
-        (entry, name, curve)
-        for entry, reference in zip(theirs, references, strict=True)
-        for name, curve in reference.curves
-    ]
+    beside = _beside(theirs, references)
     # One alone stands to nobody.
     stand = standings(final, 0) if len(final) > 1 else [None]
     lines = zip(ours, settings, curves, stand, strict=True)
@@ -109,6 +107,16 @@ def section(
             for entry, setting in zip(ours, settings, strict=True)
         ],
     )
+
+
+def _beside(
+    legend: Sequence[Entry], references: Sequence[Reference]
+) -> list[tuple[Entry, str, CurveSummary]]:
+    return [
+        (entry, name, curve)
+        for entry, reference in zip(legend, references, strict=True)
+        for name, curve in reference.curves
+    ]
 
 
 def seed_notes(names: Sequence[str], settings: Sequence[Setting]) -> list[str]:

@@ -99,7 +99,7 @@ def cost_of(entry: Entry, setting: Setting) -> Cost:
     if len(runs) > 1:
         wall_time += f" ({min(minutes):.1f} to {max(minutes):.1f})"
     seconds = sum(run.wall_s for run in runs)
-    speed = sum(run.env_steps for run in runs) / seconds if seconds > 0 else float("nan")
+    speed = sum(run.learning[0, -1] for run in runs) / seconds if seconds > 0 else float("nan")
     return Cost(
         entry=entry,
         env_steps=_millions(setting),
@@ -130,7 +130,7 @@ def _cell(value: float, low: float, high: float) -> Cell:
 
 
 def _millions(setting: Setting) -> str:
-    return f"{np.mean([run.env_steps for run in setting.outcomes]) / 1e6:.2f}"
+    return f"{np.mean([run.learning[0, -1] for run in setting.outcomes]) / 1e6:.2f}"
 
 
 def _over_runs(setting: Setting) -> dict[str, str]:
