@@ -70,6 +70,7 @@ def comparison_figure(title: str, comparison: Comparison, panels: Sequence[str])
     a single seed has none.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.text import Text  # noqa: PLC0415
 
     names = [*comparison.settings, *(comparison.references if "adaptation" in panels else ())]
     width = _PANEL[0] * len(panels)
@@ -101,6 +102,8 @@ def comparison_figure(title: str, comparison: Comparison, panels: Sequence[str])
         labelcolor=INK,
     )
     legend.get_title().set_color(INK)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # names come from stored configs, and may hold a $
     return figure
 
 

@@ -89,9 +89,7 @@ def compared(settings: Sequence[Setting], after: int | None) -> Comparison:
         },
         references=shared_floors(settings),
         score=settings[0].outcomes[0].score,
-        scored_after="at each setting's best round"
-        if after is None
-        else f"after {after} adaptations",
+        scored_after="at each setting's best round" if after is None else told,
     )
 
 

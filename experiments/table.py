@@ -19,6 +19,8 @@ from metarl.experiments.standings import compared_scores, standings
 from metarl.statistics import iqm_of_runs, mean_of_runs, median_of_tasks, optimality_gap
 
 Format: TypeAlias = Literal["markdown", "latex", "csv"]
+_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _ANY = Allowed(-3.4e38, 3.4e38, "a finite number")
 
 
@@ -98,7 +100,13 @@ def _section(environment: str, settings: Sequence[Setting], args: TableArgs) -> 
         more_head, more = _compared(names, settings, args)
         head += more_head
         lines = [line + _filled(more.get(line[0], []), len(more_head)) for line in lines]
-    return Section(environment + title, head, lines)
+    rows = [[_one_line(cell) for cell in row] for row in (head, *lines)]
+    return Section(_one_line(environment + title), rows[0], rows[1:])
+
+
+def _one_line(text: str) -> str:
+    """Return a name from a stored config so that it cannot end its row, or a comment of LaTeX."""
+    return " ".join(text.split())
 
 
 def _statistic(args: TableArgs) -> tuple[str, Statistic]:
@@ -177,7 +185,7 @@ def _markdown(sections: Sequence[Section]) -> str:
 
 def _latex(sections: Sequence[Section]) -> str:
     def escaped(cell: str) -> str:
-        return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in cell)
+        return "".join(_LATEX.get(letter, letter) for letter in cell)
 
     def row(cells: Sequence[str]) -> str:
         return " & ".join(map(escaped, cells)) + r" \\"

@@ -149,6 +149,11 @@ def test_floors_are_in_the_legend_only_where_they_are_drawn(tmp_path: Path) -> N
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["R"]
 
 
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", 1, preset=r"a$\frac$b")
+    assert main(["plot", str(run), "--out", str(tmp_path / "a.svg")]) == 0
+
+
 @pytest.mark.parametrize("kind", ["pdf", "svg", "png"])
 def test_files_for_papers(tmp_path: Path, kind: str) -> None:
     """Letters of a PDF are TrueType and no pictures; the same runs make the same bytes."""

@@ -149,3 +149,20 @@ def test_seeds_of_all_settings_make_the_interval_speak_of_seeds(
             cells(capsys, *runs, "--against", "best")["a"]["rank"].split(" ", 1)[1]
         )
         assert (low < high) == doubt
+
+
+@pytest.mark.parametrize("kind", ["markdown", "latex", "csv"])
+def test_names_from_a_config_stay_in_their_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """Two lines each for every format: a head and a setting, and what each has around them."""
+    run = write_run(tmp_path / "a", "x\n| \\input{y} ^", [[1.0]])
+    assert main(["table", run, "--format", kind, "--statistic", "mean"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == {"markdown": 5, "latex": 8, "csv": 2}[kind]
+    expected = {
+        "markdown": r"x \| \input{y} ^",
+        "latex": r"x | \textbackslash{}input\{y\} \textasciicircum{}",
+        "csv": r"x | \input{y} ^",
+    }
+    assert expected[kind] in lines[{"markdown": 4, "latex": 5, "csv": 1}[kind]]
