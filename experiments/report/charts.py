@@ -177,7 +177,7 @@ def _layout(x_title: str, y_title: str) -> Json:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12},
         "hovermode": "closest",
-        "hoverlabel": {"namelength": -1},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#808080", "activecolor": "#808080"},
         "showlegend": False,
         "xaxis": axis | {"title": {"text": x_title}, "showgrid": False, "showline": True},
         "yaxis": axis | {"title": {"text": y_title}},
@@ -192,7 +192,7 @@ def _traces(lines: Sequence[Line], *, points: bool) -> list[Json]:
 
 def _line(line: Line, points: bool) -> Json:
     look = line.entry.look
-    text = "%{x:.4~g}: %{y:.4~g}"
+    text = "%{fullData.name}<br>%{x:.4~g}: %{y:.4~g}"
     ends: list[list[float | None]] = []
     if line.band is not None:
         text += " [%{customdata[0]:.4~g}, %{customdata[1]:.4~g}]"
@@ -207,7 +207,7 @@ def _line(line: Line, points: bool) -> Json:
         "customdata": ends,
         "line": {"color": look.colour, "dash": look.dash or "solid", "width": 2},
         "marker": {"color": look.colour, "symbol": look.symbol, "size": 7},
-        "hovertemplate": text,
+        "hovertemplate": text + "<extra></extra>",
     }
 
 

@@ -113,6 +113,9 @@ def test_hovering_shows_values(shown: Shown) -> None:
     label = shown.hover_over_last(point=1)
     assert f"1: {value:.4g} [{low:.4g}, " in label
     assert "good" in label
+    fills = "label => [...label.querySelectorAll('path, text')].map(e => getComputedStyle(e).fill)"
+    ground, ink = shown.page.locator(".hoverlayer .hovertext").first.evaluate(fills)
+    assert ground != ink
 
 
 def test_the_horizontal_axis_can_be_chosen(shown: Shown) -> None:
