@@ -132,10 +132,11 @@ def _scores(setting: Setting, statistic: Statistic) -> list[str]:
 
 def _line(name: str, setting: Setting, scores: Sequence[str]) -> list[str]:
     runs = setting.outcomes
+    lengths = sorted({run.iteration for run in runs})
     return [
         name,
         str(len(runs)),
-        str(runs[0].iteration),
+        " to ".join(map(str, dict.fromkeys((lengths[0], lengths[-1])))),
         f"{sum(run.learning[0, -1] for run in runs) / len(runs) / 1e6:.2f}M",
         f"{sum(run.wall_s for run in runs) / len(runs) / 60:.1f} min",
         *scores,

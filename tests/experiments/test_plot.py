@@ -52,6 +52,14 @@ def test_seeds_make_one_line(tmp_path: Path) -> None:
     assert labels([setting]) == ["reptile/navigation"]
 
 
+def test_seeds_that_stopped_early_end_the_line(tmp_path: Path) -> None:
+    outcomes, _ = read_outcomes([write_run(tmp_path / str(seed), seed) for seed in (1, 3)])
+    early = outcomes[1]._replace(learning=outcomes[1].learning[:, :2])
+    steps, returns = learning_curve(Setting("reptile/navigation", [outcomes[0], early]))
+    assert steps.tolist() == [2e6, 4e6]
+    assert returns.tolist() == [[8.0, 9.0], [28.0, 29.0]]
+
+
 def test_settings_of_a_preset_are_told_apart_by_what_differs(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path / "a", 1),
