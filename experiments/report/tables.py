@@ -74,13 +74,14 @@ def result_of(
 ) -> Result:
     """Return a line of the table of final results; ``standing`` is None of a setting alone."""
     runs = setting.outcomes
+    lengths = sorted({run.iteration for run in runs})
     return Result(
         entry=entry,
         scores=scores_of(curve, best_round(curve.iqm)),
         rank=_cell(*standing.rank) if standing else None,
         beats_first=_cell(*standing.beats) if standing and standing.beats else None,
         seeds=str(len(runs)),
-        iterations=f"{runs[0].iteration:,}",
+        iterations=" to ".join(f"{end:,}" for end in dict.fromkeys((lengths[0], lengths[-1]))),
         env_steps=_millions(setting),
     )
 

@@ -66,6 +66,17 @@ def test_learning_is_the_mean_of_two_seeds_between_them(tmp_path: Path) -> None:
     }
 
 
+def test_seeds_of_different_lengths_are_drawn_up_to_the_first_end(tmp_path: Path) -> None:
+    ((short,), (long,)) = (
+        setting.outcomes
+        for seed, end in ((1, 2), (3, 4))
+        for setting in read(write_run(tmp_path / str(seed), seed, iterations=end))
+    )
+    chart = learning_chart(entries_of_settings(["a"]), [Setting("a", [long, short])])
+    assert line(chart, "setting-0")["y"] == [3.0, 4.0]
+    assert chart.axes["meta-iterations"]["x"]["setting-0"] == [1.0, 2.0]
+
+
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     chart = learning_chart(entries_of_settings(["a"]), read(write_run(tmp_path / "a")))
     assert band(chart, "setting-0") == []
