@@ -44,6 +44,7 @@ from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.record import Sitting
 from metarl.experiments.references import Judged, ceiling_curves, reference_curves
+from metarl.experiments.report.command import report_command
 from metarl.experiments.scratch import scratch_command
 from metarl.experiments.share.commands import export_command, pull_command, push_command
 from metarl.experiments.sweep.command import sweep_command
@@ -198,6 +199,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
     "table": Command(table_command, "table RUN_DIR...", "final results of runs, side by side"),
     "plot": Command(plot_command, "plot RUN_DIR... --out FILE", "runs in one figure"),
+    "report": Command(report_command, "report RUN_DIR... --out FILE", "runs as one HTML page"),
     "adapt": Command(
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),

@@ -69,7 +69,7 @@ def default_run_folder(root: Path, preset: str, seed: int, identity: str) -> Pat
 
 def differences(old: Config, new: Config, free: Collection[str]) -> list[str]:
     """Return one line per entry that differs, save for the top-level keys in ``free``."""
-    there, asked = (dict(_leaves(_plain(config))) for config in (old, new))
+    there, asked = (dict(leaves(_plain(config))) for config in (old, new))
     lines = []
     for place in sorted(there.keys() | asked.keys()):
         values = there.get(place, _NOTHING), asked.get(place, _NOTHING)
@@ -226,10 +226,11 @@ def _plain(config: Config) -> Config:
     return json.loads(json.dumps(config, allow_nan=False))  # type: ignore[no-any-return]
 
 
-def _leaves(config: Config, *above: str) -> Iterator[tuple[tuple[str, ...], object]]:
+def leaves(config: Config, *above: str) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Walk through all values of a nested dict; each comes with the keys that lead to it."""
     for key, value in config.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, *above, key)
+            yield from leaves(value, *above, key)
         else:
             yield (*above, key), value
 

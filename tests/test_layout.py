@@ -72,6 +72,9 @@ ONLY_IN = {
     "mlflow": {"metarl.experiments.tracking"},
     "stable_baselines3": {"metarl.envs.sb3"}
     | {f"metarl.experiments.{name}" for name in ("bench.peers", "reptile_sb3", "scratch_ppo")},
+    "jinja2": {"metarl.experiments.report.page"},
+    "markupsafe": {"metarl.experiments.report.page"},
+    "plotly": {"metarl.experiments.report.page"},
 }
 
 
