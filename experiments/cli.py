@@ -14,6 +14,7 @@ import tyro
 from metarl.checks import (
     COUNT,
     COUNT_OR_ZERO,
+    NON_NEGATIVE,
     CannotDrawError,
     EnvFaultError,
     InputError,
@@ -23,6 +24,7 @@ from metarl.checks import (
 from metarl.experiments.adapt import adapt_command
 from metarl.experiments.arguments import parse, plain_console, preset_argument
 from metarl.experiments.bench.commands import bench_command
+from metarl.experiments.callbacks import Callback, EarlyStop, StopAtReturn
 from metarl.experiments.check.command import check_command
 from metarl.experiments.evaluate import (
     as_json,
@@ -40,11 +42,14 @@ from metarl.experiments.listing import list_command
 from metarl.experiments.play import play_command
 from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
+from metarl.experiments.record import Sitting
 from metarl.experiments.references import Judged, ceiling_curves, reference_curves
+from metarl.experiments.report.command import report_command
 from metarl.experiments.scratch import scratch_command
 from metarl.experiments.share.commands import export_command, pull_command, push_command
 from metarl.experiments.sweep.command import sweep_command
 from metarl.experiments.table import table_command
+from metarl.experiments.tracking import Service
 from metarl.experiments.train import train
 from metarl.experiments.video import video_command
 from metarl.files import BrokenFileError
@@ -78,6 +83,35 @@ class TrainArgs:
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     out: Path | None = None
     """Folder of the run; by default a place under runs/ that follows from the configuration."""
+    track: tyro.conf.UseAppendAction[tuple[Service, ...]] = ()
+    """A service that is sent the metrics, besides TensorBoard; may be given again for another."""
+    stop_patience: int = 0
+    """Stop after so many validations in a row without a better one; 0 for never."""
+    stop_min_delta: float = 0.0
+    """By how much a validation must be better to count as such."""
+    stop_at: float | None = None
+    """Stop when a validation reaches this return after adaptation."""
+    go_on: bool = False
+    """Train on where a run was stopped early."""
+
+    def __post_init__(self) -> None:
+        stops = self.stop_patience > 0 or self.stop_at is not None
+        check_fields(
+            self,
+            {"stop_patience": COUNT_OR_ZERO, "stop_min_delta": NON_NEGATIVE},
+            "TrainArgs.stop_patience and stop_at need validations, got --evaluate-every 0"
+            if stops and not self.experiment.evaluate_every
+            else None,
+        )
+
+    def sitting(self) -> Sitting:
+        """Return what these flags say of this sitting."""
+        rules: list[Callback] = []
+        if self.stop_patience:
+            rules.append(EarlyStop(patience=self.stop_patience, min_delta=self.stop_min_delta))
+        if self.stop_at is not None:
+            rules.append(StopAtReturn(value=self.stop_at))
+        return Sitting(callbacks=rules, track=tuple(dict.fromkeys(self.track)), go_on=self.go_on)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +153,8 @@ def _train(arguments: Sequence[str], processes: Processes) -> int:
     with as_one(processes):
         experiment, flags = preset_argument("train", arguments)
         args = parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
-    return train(args.experiment, args.out, plain_console(stderr=True), processes)
+        sitting = args.sitting()
+    return train(args.experiment, args.out, plain_console(stderr=True), processes, sitting)
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
@@ -164,6 +199,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
     "table": Command(table_command, "table RUN_DIR...", "final results of runs, side by side"),
     "plot": Command(plot_command, "plot RUN_DIR... --out FILE", "runs in one figure"),
+    "report": Command(report_command, "report RUN_DIR... --out FILE", "runs as one HTML page"),
     "adapt": Command(
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),

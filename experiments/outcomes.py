@@ -13,10 +13,11 @@ from rich.console import Console
 from metarl.checks import InputError
 from metarl.experiments.evaluate import TOTAL, score_table
 from metarl.experiments.experiment import environment_name
+from metarl.experiments.progress import RULES, STOPPED
 from metarl.files import BrokenFileError, parse_json
 from metarl.logger import read_metrics
 from metarl.plain_data import read_fields
-from metarl.runs import Config, RunConflictError, read_config
+from metarl.runs import Config, RunConflictError, leaves, read_config
 from metarl.statistics import CurveSummary, FloatArray, iqm_of_runs, summarise_curve
 
 _NO_SETTING = ("seed", "threads", "device", "checkpoint_every", "evaluate_every")
@@ -38,20 +39,26 @@ class Outcome(NamedTuple):
     commits: frozenset[str]
     """Of the code that it was trained with, where that is known."""
     learning: FloatArray
-    """[2, meta-iterations]: env steps so far, adaptation included, and return after adaptation."""
-    wall_s: float
-    """Seconds of sampling and updates, without evaluations and restarts."""
+    """[3, meta-iterations]: env steps so far, adaptation included; return after adaptation; seconds
+    of sampling and updates so far, without evaluations and restarts."""
     per_task: FloatArray
     """Scores [tasks, N + 1] on held-out tasks after 0 to N adaptations."""
     score: str
     """What a score is."""
     floors: dict[str, CurveSummary]
     """What else was evaluated on the same tasks, by name: what learned nothing, and references."""
+    length: str | int
+    """What decided how long it is: rules that may stop it early, or its meta-iterations."""
 
     @property
     def iteration(self) -> int:
         """Meta-iterations."""
         return len(self.learning[0])
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of sampling and updates of the whole run."""
+        return float(self.learning[2, -1])
 
 
 class Setting(NamedTuple):
@@ -107,11 +114,21 @@ def read_settings(folders: Iterable[Path], notes: Console) -> dict[str, list[Set
         notes.print(f"left out: {fault}")
     environments = by_environment(outcomes)
     for settings in environments.values():
-        for name, setting in zip(labels(settings), settings, strict=True):
-            commits = frozenset[str]().union(*(run.commits for run in setting.outcomes))
-            if len(commits) > 1:
-                notes.print(f"note: {name}: runs of several commits: {', '.join(sorted(commits))}")
+        for note in several_commits(settings):
+            notes.print(f"note: {note}")
     return environments
+
+
+def several_commits(settings: Sequence[Setting]) -> list[str]:
+    """Say of each setting whose code changed between its runs of which commits they are."""
+    commits = [
+        frozenset[str]().union(*(run.commits for run in setting.outcomes)) for setting in settings
+    ]
+    return [
+        f"{name}: runs of several commits: {', '.join(sorted(those))}"
+        for name, those in zip(labels(settings), commits, strict=True)
+        if len(those) > 1
+    ]
 
 
 def read_outcomes(folders: Iterable[Path]) -> tuple[list[Outcome], list[str]]:
@@ -153,9 +170,11 @@ def read_outcome(folder: Path) -> Outcome:
 
 
 def _read(folder: Path, config: Config) -> Outcome:
+    done = _picked((RULES, STOPPED), parse_json(folder / "DONE", (folder / "DONE").read_bytes()))
     asked = read_fields(_Asked, _picked(_Asked._fields, config), "config.yaml: ")
     rows = read_metrics(folder / "metrics.jsonl")
     columns = [[row[key] for row in rows] for key in ("env_steps", "meta/post_return")]
+    seconds = [row["time/sampling_s"] + row["time/update_s"] for row in rows]
     if [row["iteration"] for row in rows] != [*range(1, len(rows) + 1)]:
         raise InputError(["metrics.jsonl lacks meta-iterations"])
     standard = re.compile(rf"{len(rows):06d}_tasks\d+_adaptations\d+\.json")
@@ -175,11 +194,11 @@ def _read(folder: Path, config: Config) -> Outcome:
         environment=environment_name(asked.env),
         seed=asked.seed,
         commits=_commits(folder / "system.json"),
-        learning=np.array(columns, dtype=np.float64),
-        wall_s=float(sum(row["time/sampling_s"] + row["time/update_s"] for row in rows)),
+        learning=np.array([*columns, np.cumsum(seconds)], dtype=np.float64),
         per_task=tables[best],
         score=score,
         floors={name: _curve(curve) for name, curve in evaluations[best].references.items()},
+        length=str(done.get(RULES, done.get(STOPPED, ""))) or len(rows),
     )
 
 
@@ -271,22 +290,16 @@ def shared_floors(settings: Sequence[Setting]) -> dict[str, CurveSummary]:
 def _leaves(outcome: Outcome) -> Iterator[tuple[str, object]]:
     """Walk through all values by which settings are told apart, with their dotted names."""
 
-    def walk(config: Mapping[str, object], above: str) -> Iterator[tuple[str, object]]:
-        for key, value in config.items():
-            if isinstance(value, Mapping):
-                yield from walk(value, f"{above}{key}.")
-            else:
-                yield f"{above}{key}", value
-
-    for key, value in walk(outcome.config, ""):
+    for place, value in leaves(outcome.config):
+        key = ".".join(place)
         if key not in (*_NO_SETTING, "iterations"):
             yield key, value
-    yield "iterations", outcome.iteration
+    yield "iterations", outcome.length
     yield "held-out scores", outcome.per_task.shape
 
 
 def _all_but_seed(outcome: Outcome) -> str:
     kept = {key: value for key, value in outcome.config.items() if key not in _NO_SETTING}
     # Seeds are compared on the same tasks after the same number of adaptations.
-    scored = (outcome.iteration, outcome.per_task.shape, outcome.score)
+    scored = (outcome.length, outcome.per_task.shape, outcome.score)
     return json.dumps([kept, scored], sort_keys=True)

@@ -116,7 +116,7 @@ def renamed(comparison: Comparison, names: Sequence[str]) -> Comparison:
 def learning_curve(setting: Setting) -> tuple[FloatArray, FloatArray]:
     """Return env steps [P], as a mean over seeds, and returns after adaptation [seeds, P].
 
-    Where seeds stopped at different meta-iterations, up to the first of them.
+    Where seeds were stopped at different meta-iterations, the curve ends with the first of them.
     """
     shortest = min(outcome.iteration for outcome in setting.outcomes)
     learning = np.stack([outcome.learning[:, :shortest] for outcome in setting.outcomes])

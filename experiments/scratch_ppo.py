@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from stable_baselines3 import PPO
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 from torch.distributions import Categorical as TorchCategorical
@@ -102,4 +103,7 @@ def learn_from_scratch(
 
 def _learner(copies: TaskVecEnv, horizon: int, seed: int) -> PPO:
     batch = min(_BATCH, copies.num_envs * horizon)
-    return PPO("MlpPolicy", copies, n_steps=horizon, batch_size=batch, seed=seed, device="cpu")
+    model = PPO("MlpPolicy", copies, n_steps=horizon, batch_size=batch, seed=seed, device="cpu")
+    # A logger of SB3's own making leaves an empty folder among the temporary files.
+    model.set_logger(Logger(None, []))
+    return model

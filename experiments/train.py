@@ -12,7 +12,8 @@ from metarl.experiments.evaluate import print_curves, report, request_for
 from metarl.experiments.experiment import FREE_FIELDS, Experiment, to_dict
 from metarl.experiments.figures import learning_figure
 from metarl.experiments.group import StopRequest, as_one, claim_machine
-from metarl.experiments.progress import Progress, Record
+from metarl.experiments.progress import Progress
+from metarl.experiments.record import Record, Sitting, Wishes
 from metarl.logger import read_metrics
 from metarl.processes import ALONE, Processes
 from metarl.protocols import HasMemory
@@ -22,10 +23,15 @@ from metarl.trainer import meta_train
 
 _ADAPTATION = ("before adaptation", "after adaptation")
 _TRIAL = ("first episode of a trial", "last episode")
+_PLAIN = Sitting()
 
 
 def train(
-    experiment: Experiment, out: Path | None, console: Console, processes: Processes = ALONE
+    experiment: Experiment,
+    out: Path | None,
+    console: Console,
+    processes: Processes = ALONE,
+    sitting: Sitting = _PLAIN,
 ) -> int:
     """Train, or go on training, and evaluate at the end.
 
@@ -35,6 +41,7 @@ def train(
         console: where progress and results are shown.
         processes: those that share the work, each of which calls this. Only the first one reads or
             writes the folder and speaks; how many they are is no part of the run's identity.
+        sitting: callbacks, and services that follow the run; of the first process.
 
     Returns:
         The exit status: 0, or 128 plus the number of the signal that broke the run off.
@@ -43,11 +50,13 @@ def train(
         with as_one(processes):
             processes.share(experiment.tasks_per_update)
             claim_machine(experiment, processes)
-            progress = Progress(experiment, processes)
-            record = _open_record(progress, out, console, stack) if processes.leads else None
+            progress, record = Progress(experiment, processes), None
+            if processes.leads:
+                run = stack.enter_context(_open_folder(progress, out))
+                record = stack.enter_context(Record(progress, run, console, sitting))
         with as_one(processes):
             progress.align()
-        if progress.iteration < experiment.iterations:
+        if not progress.over:
             _train(progress, record, stop)
         if stop.number is not None:
             if record is not None:
@@ -63,9 +72,7 @@ def train(
     return 0
 
 
-def _open_record(
-    progress: Progress, out: Path | None, console: Console, stack: ExitStack
-) -> Record:
+def _open_folder(progress: Progress, out: Path | None) -> RunFolder:
     experiment = progress.experiment
     config = to_dict(experiment)
     if out is None:
@@ -73,8 +80,7 @@ def _open_record(
         out = default_run_folder(Path("runs"), experiment.preset, experiment.seed, identity)
     _refuse_fewer_iterations(experiment, out)
     facts: Config = {"processes": progress.processes.size}
-    run = stack.enter_context(RunFolder.open(out, config, FREE_FIELDS, facts))
-    return stack.enter_context(Record(progress, run, console))
+    return RunFolder.open(out, config, FREE_FIELDS, facts)
 
 
 def _refuse_fewer_iterations(experiment: Experiment, out: Path) -> None:
@@ -89,7 +95,7 @@ def _refuse_fewer_iterations(experiment: Experiment, out: Path) -> None:
 
 
 def _train(progress: Progress, record: Record | None, stop: StopRequest) -> None:
-    """Run the meta-iterations that are left, or those until a signal."""
+    """Run the meta-iterations that are left, or those until a signal or a callback's word."""
     experiment, parts = progress.experiment, progress.parts
     streams = Streams(experiment.seed, device=experiment.device)
     stop.patient = True
@@ -103,20 +109,25 @@ def _train(progress: Progress, record: Record | None, stop: StopRequest) -> None
     )
     for result in iterations:
         progress.count(result)
-        if record is not None:
-            record.take(result.metrics)
-        stop.agree(progress.processes)
-        if stop.number is not None:
+        wishes = Wishes() if record is None else record.take(result.metrics)
+        wishes = Wishes(*stop.agree(progress.processes, *wishes))
+        if wishes.save:
+            _save(progress, record)
+        if wishes.stop or stop.number is not None:
             break
+    _save(progress, record)
+    stop.patient = False
+
+
+def _save(progress: Progress, record: Record | None) -> None:
     progress.refuse_drift()
     if record is not None:
         record.save()
-        record.close()
-    stop.patient = False
 
 
 def _finish(record: Record, console: Console) -> None:
     """Evaluate on held-out tasks beside the floors, and draw both curves."""
+    record.close()
     progress, run = record.progress, record.run
     experiment, parts = progress.experiment, progress.parts
     request = request_for(experiment, parts)
@@ -126,7 +137,7 @@ def _finish(record: Record, console: Console) -> None:
     learning = run.evaluations / "learning.png"
     if rows:
         draw_learning(learning, experiment, isinstance(parts.agent, HasMemory), rows)
-    run.mark_done({"iteration": progress.iteration, "env_steps": progress.env_steps})
+    run.mark_done(progress.facts)
     console.print(f"run: {run.path}\nadaptation curve: {picture}\nlearning curve: {learning}")
 
 

@@ -1,7 +1,7 @@
 """What a run leaves on disk: one folder, one configuration, one writer.
 
 ``runs/<agent>/<task>__s<seed>__<id>/`` with ``config.yaml``, ``system.json``, ``metrics.jsonl``,
-``tb/``, ``checkpoints/``, ``best/``, ``eval/`` and, when the run has come to its end, ``DONE``.
+``tb/``, ``tracking/``, ``checkpoints/``, ``best/``, ``eval/`` and, at the run's end, ``DONE``.
 """
 
 import hashlib
@@ -69,7 +69,7 @@ def default_run_folder(root: Path, preset: str, seed: int, identity: str) -> Pat
 
 def differences(old: Config, new: Config, free: Collection[str]) -> list[str]:
     """Return one line per entry that differs, save for the top-level keys in ``free``."""
-    there, asked = (dict(_leaves(_plain(config))) for config in (old, new))
+    there, asked = (dict(leaves(_plain(config))) for config in (old, new))
     lines = []
     for place in sorted(there.keys() | asked.keys()):
         values = there.get(place, _NOTHING), asked.get(place, _NOTHING)
@@ -146,10 +146,8 @@ class RunFolder:
     ) -> Self:
         """Start a run in ``path``, or go on with the one that is there.
 
-        ``facts`` about this sitting go into ``system.json`` beside those of the machine.
-
-        Keys in ``free`` may differ from those on disk, which then follow: ``config.yaml`` says what
-        was asked for last, and a ``DONE`` for something else is taken away.
+        Keys in ``free`` may differ from those on disk, which then follow, and a ``DONE`` for
+        something else is taken away. ``facts`` about this sitting go into ``system.json``.
 
         Raises:
             RunConflictError: the folder holds a run with another configuration, or something else.
@@ -189,6 +187,10 @@ class RunFolder:
         """Say that the run has come to its end, with ``facts`` about it as JSON."""
         write_json(self.path / _DONE, facts)
 
+    def mark_undone(self) -> None:
+        """Take back that the run has come to its end, if that was said."""
+        (self.path / _DONE).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Give the folder back; closing twice does no harm."""
         if not self._lock.closed:
@@ -198,9 +200,8 @@ class RunFolder:
 
     def _settle(self, asked: Config, free: Collection[str], facts: Config) -> None:
         """Bring the folder up to what is asked for, now that nobody else can."""
-        there = _compare(self.path, asked, free)
-        if there != asked:
-            (self.path / _DONE).unlink(missing_ok=True)
+        if _compare(self.path, asked, free) != asked:
+            self.mark_undone()
             write_bytes_atomic(self.path / _CONFIG, yaml.safe_dump(asked, sort_keys=False).encode())
         system = self.path / _SYSTEM
         earlier = json.loads(system.read_text())["sittings"] if system.exists() else []
@@ -225,10 +226,11 @@ def _plain(config: Config) -> Config:
     return json.loads(json.dumps(config, allow_nan=False))  # type: ignore[no-any-return]
 
 
-def _leaves(config: Config, *above: str) -> Iterator[tuple[tuple[str, ...], object]]:
+def leaves(config: Config, *above: str) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Walk through all values of a nested dict; each comes with the keys that lead to it."""
     for key, value in config.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, *above, key)
+            yield from leaves(value, *above, key)
         else:
             yield (*above, key), value
 

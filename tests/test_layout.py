@@ -23,6 +23,7 @@ CORE = (
         "distributions",
         "statistics",
         "logger",
+        "console",
         "runs",
         "parallel",
         "cuda_graphs",
@@ -30,6 +31,7 @@ CORE = (
         "bundle",
     ),
     (
+        "background",
         "linearisation",
         "networks",
         "objectives",
@@ -66,8 +68,13 @@ ONLY_IN = {
     | {"metarl.bundle", "metarl.experiments.bench.peers"},
     "imageio_ffmpeg": {"metarl.experiments.video_files"},
     "PIL": {f"metarl.experiments.{name}" for name in ("footage", "video_files")},
+    "wandb": {"metarl.experiments.tracking"},
+    "mlflow": {"metarl.experiments.tracking"},
     "stable_baselines3": {"metarl.envs.sb3"}
     | {f"metarl.experiments.{name}" for name in ("bench.peers", "reptile_sb3", "scratch_ppo")},
+    "jinja2": {"metarl.experiments.report.page"},
+    "markupsafe": {"metarl.experiments.report.page"},
+    "plotly": {"metarl.experiments.report.page"},
 }
 
 

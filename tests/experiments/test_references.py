@@ -105,6 +105,13 @@ def test_each_task_is_learned_by_a_run_of_its_own(capsys: pytest.CaptureFixture[
     assert result["mean"] == [(left + right) / 2 for left, right in zip(easy, hard, strict=True)]
 
 
+def test_ppo_leaves_no_folder_of_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SB3_LOGDIR", str(tmp_path / "logs"))  # otherwise among temporary files
+    flags = ["--tasks", "1", "--rounds", "1", "--steps", "24", "--env.horizon", "6"]
+    assert main(["scratch", "maml-trpo/navigation", "--episodes", "4", *flags]) == 0
+    assert not (tmp_path / "logs").exists()
+
+
 def test_a_round_of_one_step_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scratch", "maml-trpo/bandit", "--episodes", "1"]) == 2
     assert "a round is one step" in capsys.readouterr().err
