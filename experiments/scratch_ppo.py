@@ -96,7 +96,8 @@ def learn_from_scratch(
             if missing:
                 model.learn(missing, reset_num_timesteps=False)
             streams = EVALUATION_STREAMS.from_task(row)
-            scores.append(float(adaptation_curve(agent, parts.env, task, config, streams)))
+            curve = adaptation_curve(agent, parts.env, task, config, streams)
+            scores.append(float(curve.score))
     return scores
 
 
