@@ -39,9 +39,13 @@ _FEW_POINTS = 3
 
 
 def adaptation_figure(
-    path: Path, title: str, curves: Mapping[str, CurveSummary], score_label: str
+    path: Path,
+    title: str,
+    curves: Mapping[str, CurveSummary],
+    score_label: str,
+    steps_label: str = "gradient steps on the task",
 ) -> None:
-    """Draw score against gradient steps: the IQM of each curve with its 95% interval as a band.
+    """Draw score against adaptation steps: the IQM of each curve with its 95% interval as a band.
 
     The first curve is the agent; the others are what it is measured against and stay in the
     background. The suffix of ``path`` decides the format.
@@ -56,7 +60,7 @@ def adaptation_figure(
         _draw_curve(axes, f"{name}: {_ends(curve.iqm)}", curve, place)
     longest = max(len(curve.iqm) for curve in curves.values())
     axes.set_xticks(np.arange(0, longest, max(1, -(-longest // 12))))
-    axes.set_xlabel("gradient steps on the task")
+    axes.set_xlabel(steps_label)
     axes.set_ylabel(score_label)
     _legend(axes, "IQM, first to last step (band: 95% interval)")
     save_figure(figure, path)

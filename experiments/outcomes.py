@@ -12,7 +12,8 @@ from rich.console import Console
 
 from metarl import envs
 from metarl.checks import InputError
-from metarl.experiments.evaluate import TOTAL, score_table
+from metarl.experiments.evaluation.files import standard_evaluations
+from metarl.experiments.evaluation.scoring import TOTAL, score_table
 from metarl.files import BrokenFileError, parse_json
 from metarl.logger import read_metrics
 from metarl.plain_data import plain, read_fields
@@ -152,7 +153,7 @@ def _read(folder: Path, config: Config) -> Outcome:
     columns = [[row[key] for row in rows] for key in ("env_steps", "meta/post_return")]
     if [row["iteration"] for row in rows] != [*range(1, len(rows) + 1)]:
         raise InputError(["metrics.jsonl lacks meta-iterations"])
-    files = (folder / "eval").glob(f"{len(rows):06d}_tasks*_adaptations*.json")
+    files = standard_evaluations(folder / "eval", len(rows))
     evaluations = [_evaluation(file) for file in files]
     tables = [score_table(evaluation.per_task) for evaluation in evaluations]
     if not tables:

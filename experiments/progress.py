@@ -8,7 +8,7 @@ from rich.console import Console
 
 from metarl.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from metarl.checks import InputError
-from metarl.experiments.evaluate import evaluate
+from metarl.experiments.evaluation.scoring import evaluate
 from metarl.experiments.experiment import Experiment, Parts, build, to_dict
 from metarl.files import BrokenFileError
 from metarl.logger import ConsoleSink, JsonlSink, MetricSink, TensorBoardSink, read_metrics

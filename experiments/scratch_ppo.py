@@ -16,7 +16,7 @@ from metarl.distributions import Categorical, DiagGaussian
 from metarl.envs.sb3 import TaskVecEnv
 from metarl.envs.task_dicts import as_dicts
 from metarl.evaluation import EvaluationConfig, adaptation_curve
-from metarl.experiments.evaluate import EVALUATION_STREAMS
+from metarl.experiments.evaluation.scoring import EVALUATION_STREAMS
 from metarl.experiments.experiment import Experiment, Parts, threads_for
 from metarl.processes import ALONE
 from metarl.protocols import HasMemory

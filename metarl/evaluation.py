@@ -121,7 +121,7 @@ def _curve_of_block(
 def _column(batch: Trajectories, spec: EnvSpec, config: EvaluationConfig) -> AdaptationCurve:
     """Return what one round says, [K] each; ``env_steps`` are those of the round."""
     mean = config.separate_trials or config.score_is_mean
-    success = batch.success.float().masked_fill(batch.success < 0, torch.nan)
+    success = batch.success.double().masked_fill(batch.success < 0, torch.nan)
     steps = batch.mask.sum(-1).double()
     column = AdaptationCurve(
         score=scores(batch, spec, separate_trials=mean),

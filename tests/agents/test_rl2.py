@@ -10,7 +10,7 @@ from torch import Tensor
 from metarl import agents
 from metarl.agents.rl2 import Rl2, Rl2Config, trial_inputs
 from metarl.evaluation import EvaluationConfig, adaptation_curve
-from metarl.experiments.evaluate import EvaluationRequest, evaluate_beside_floors
+from metarl.experiments.evaluation.scoring import EvaluationRequest, evaluate_beside_floors
 from metarl.experiments.experiment import build
 from metarl.experiments.presets import preset
 from metarl.protocols import HasMemory
