@@ -49,7 +49,7 @@ def curves_figure(path: Path, title: str, panels: Mapping[str, Lines], score_lab
     from matplotlib.figure import Figure  # noqa: PLC0415  hundreds of milliseconds
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
-    size = (_PANEL[0] * len(panels) + 1.0, _PANEL[1])
+    size = (_PANEL[0] * len(panels), _PANEL[1] + 0.12 * max(map(len, panels.values())))
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=11, color=INK, x=0.02, ha="left")
     for place, (label, lines) in enumerate(panels.items(), start=1):
@@ -67,6 +67,13 @@ def curves_figure(path: Path, title: str, panels: Mapping[str, Lines], score_lab
             handles = axes.get_legend_handles_labels()
     note = "IQM (band: 95% interval)"
     figure.legend(
-        *handles, loc="outside right upper", title=note, title_fontsize=8, frameon=False, fontsize=9
+        *handles,
+        title=note,
+        title_fontsize=8,
+        fontsize=9,
+        frameon=False,
+        loc="outside lower left",
+        ncols=2 * len(panels),
+        alignment="left",
     )
     save_figure(figure, path)

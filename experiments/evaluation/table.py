@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.table import Table
 
 from metarl.experiments.evaluation.scoring import Curve, EvaluationRequest, score_label
 from metarl.experiments.experiment import Parts
 
-_COLUMNS = ("n", "episodes", "env steps", "mean", "IQM [95% interval over tasks]", "success")
+_HEAD = ("n", "episodes", "env steps", "mean", "IQM", "95% interval", "success")
+_GAP = "  "
 
 
 def print_curves(
@@ -17,24 +17,30 @@ def print_curves(
     console: Console,
     request: EvaluationRequest | None = None,
 ) -> None:
-    """Print adaptation curves: what each score cost, its mean, and its IQM with an interval.
+    """Print adaptation curves, one below the other, by what they are of.
 
-    Episodes and env steps are those of a task that were spent before the scored round; the column
-    of success rates is there where a curve has any.
+    Episodes and env steps are those of a task before the scored round, and the interval is that of
+    the IQM over tasks. Success rates have a column where any curve has them.
     """
-    kind = "held-out" if request is None or request.split == "test" else request.split
-    label = score_label(parts, request)
-    table = Table(title=f"{label} on {kind} tasks, after n adaptation steps")
-    rows = {name: _rows(curve) for name, curve in curves.items()}
-    successful = any(row[-1] for cells in rows.values() for row in cells)
-    table.add_column("agent")
-    for column in _COLUMNS if successful else _COLUMNS[:-1]:
-        table.add_column(column, justify="right")
-    for name, cells in rows.items():
-        for number, row in enumerate(cells):
-            table.add_row("" if number else name, *(row if successful else row[:-1]))
-        table.add_section()
-    console.print(table)
+    kind, apart = "held-out", ""
+    if request is not None:
+        kind = kind if request.split == "test" else request.split
+        apart = f", {request.protocol}" if request.protocol != "standard" else ""
+        apart += f", {request.shots} episodes before each" if request.shots else ""
+    tables = {name: _rows(curve) for name, curve in curves.items()}
+    rows = [_HEAD, *(row for table in tables.values() for row in table)]
+    shown = len(_HEAD) if any(row[-1] for row in rows[1:]) else len(_HEAD) - 1
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:shown]
+
+    def line(row: tuple[str, ...]) -> str:
+        return _GAP + _GAP.join(map(str.rjust, row, widths))
+
+    console.print(f"{score_label(parts, request)} on {kind} tasks, after n adaptation steps{apart}")
+    console.print(line(_HEAD))
+    for name, table in tables.items():
+        console.print(name)
+        for row in table:
+            console.print(line(row))
 
 
 def _rows(curve: Curve) -> list[tuple[str, ...]]:
@@ -45,6 +51,6 @@ def _rows(curve: Curve) -> list[tuple[str, ...]]:
             env_steps = f"{curve.played.env_steps[:, number].mean():,.0f}"
             rate = curve.played.success[:, number].mean()
             success = "" if rate.isnan() else f"{rate:.0%}"
-        score = (f"{mean:.2f}", f"{iqm:.2f} [{low:.2f}, {high:.2f}]")
+        score = (f"{mean:.2f}", f"{iqm:.2f}", f"[{low:.2f}, {high:.2f}]")
         rows.append((str(number), str(curve.episodes[number]), env_steps, *score, success))
     return rows
