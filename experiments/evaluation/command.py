@@ -1,6 +1,8 @@
 """``metarl evaluate``: which protocol, on which tasks, beside what."""
 
 import json
+import re
+import reprlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +26,8 @@ from metarl.experiments.experiment import Device
 from metarl.experiments.references import ceiling_curves, reference_curves
 from metarl.protocols import HasMemory
 from metarl.runs import Config
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +79,11 @@ class EvaluateArgs:
             InputError: they are no whole numbers, or one comes twice.
         """
         words = [word.strip() for word in self.shots.split(",")] if self.shots else []
-        numbers = tuple(int(word) for word in words if word.isascii() and word.isdecimal())
+        numbers = tuple(int(word) for word in words if _NUMBER.fullmatch(word))
         right = len(numbers) == len(words) == len(set(numbers)) and all(map(COUNT.accepts, numbers))
         if not right:
             allowed = "different whole numbers from 1, such as 1,5,20"
-            raise InputError([f"--shots must be {allowed}; got {self.shots!r}"])
+            raise InputError([f"--shots must be {allowed}; got {reprlib.repr(self.shots)}"])
         return numbers
 
 

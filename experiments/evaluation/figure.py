@@ -8,7 +8,6 @@ from metarl.experiments.evaluation.scoring import Curve
 from metarl.experiments.figures import INK, save_figure, style_axes
 from metarl.statistics import CurveSummary
 
-STEPS = "gradient steps on the task"
 EPISODES = "episodes of the task that were learned from"
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; and another mark for each.

@@ -15,7 +15,6 @@ from metarl.checkpoint import write_bytes_atomic, write_json
 from metarl.evaluation import AdaptationCurve
 from metarl.experiments.evaluation.figure import (
     EPISODES,
-    STEPS,
     by_episodes,
     by_rounds,
     curves_figure,
@@ -29,7 +28,7 @@ from metarl.experiments.evaluation.scoring import (
     score_label,
 )
 from metarl.experiments.experiment import Experiment, Parts
-from metarl.experiments.figures import adaptation_figure
+from metarl.experiments.figures import STEPS, adaptation_figure
 from metarl.protocols import HasMemory
 from metarl.runs import system_facts
 from metarl.types import Tasks
@@ -174,7 +173,7 @@ def draw_shots(
         The place of the PNG, which is named by all these numbers.
     """
     experiment, parts, request = judged
-    curves = {f"{k} per step": found[experiment.preset] for k, found in by_shots.items()}
+    curves = {f"{k}-shot": found[experiment.preset] for k, found in by_shots.items()}
     # Actions at random are the same for any number; the largest tells most about them.
     curves["random policy"] = by_shots[max(by_shots)]["random policy"]
     panels = {STEPS: by_rounds(curves), EPISODES: by_episodes(curves)}

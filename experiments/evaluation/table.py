@@ -6,6 +6,7 @@ from rich.console import Console
 
 from metarl.experiments.evaluation.scoring import Curve, EvaluationRequest, score_label
 from metarl.experiments.experiment import Parts
+from metarl.protocols import HasMemory
 
 _HEAD = ("n", "episodes", "env steps", "mean", "IQM", "95% interval", "success")
 _GAP = "  "
@@ -23,10 +24,11 @@ def print_curves(
     the IQM over tasks. Success rates have a column where any curve has them.
     """
     kind, apart = "held-out", ""
+    steps = "episodes of the trial" if isinstance(parts.agent, HasMemory) else "adaptation steps"
     if request is not None:
         kind = kind if request.split == "test" else request.split
         apart = f", {request.protocol}" if request.protocol != "standard" else ""
-        apart += f", {request.shots} episodes before each" if request.shots else ""
+        apart += f", {request.shots}-shot" if request.shots else ""
     tables = {name: _rows(curve) for name, curve in curves.items()}
     rows = [_HEAD, *(row for table in tables.values() for row in table)]
     shown = len(_HEAD) if any(row[-1] for row in rows[1:]) else len(_HEAD) - 1
@@ -35,7 +37,7 @@ def print_curves(
     def line(row: tuple[str, ...]) -> str:
         return _GAP + _GAP.join(map(str.rjust, row, widths))
 
-    console.print(f"{score_label(parts, request)} on {kind} tasks, after n adaptation steps{apart}")
+    console.print(f"{score_label(parts, request)} on {kind} tasks, after n {steps}{apart}")
     console.print(line(_HEAD))
     for name, table in tables.items():
         console.print(name)
