@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from metarl.checkpoint import latest_checkpoint, save_checkpoint
 from metarl.checks import COUNT, COUNT_OR_ZERO, NON_NEGATIVE, InputError, check_fields
-from metarl.experiments.evaluate import evaluate
+from metarl.experiments.evaluation.scoring import evaluate
 from metarl.experiments.progress import Progress
 from metarl.files import BrokenFileError
 from metarl.logger import read_metrics

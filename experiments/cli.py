@@ -1,7 +1,6 @@
 """The command line: ``metarl list | train | evaluate | adapt | table | plot | ...``."""
 
 import importlib.metadata
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Annotated, NamedTuple
 import tyro
 
 from metarl.checks import (
-    COUNT,
     COUNT_OR_ZERO,
     NON_NEGATIVE,
     CannotDrawError,
@@ -26,16 +24,8 @@ from metarl.experiments.arguments import parse, plain_console, preset_argument
 from metarl.experiments.bench.commands import bench_command
 from metarl.experiments.callbacks import Callback, EarlyStop, StopAtReturn
 from metarl.experiments.check.command import check_command
-from metarl.experiments.evaluate import (
-    as_json,
-    evaluate,
-    load_run,
-    print_curves,
-    report,
-    request_for,
-    summaries_of,
-)
-from metarl.experiments.experiment import Device, Experiment
+from metarl.experiments.evaluation.command import evaluate_command
+from metarl.experiments.experiment import Experiment
 from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
 from metarl.experiments.listing import list_command
@@ -43,7 +33,6 @@ from metarl.experiments.play import play_command
 from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.record import Sitting
-from metarl.experiments.references import Judged, ceiling_curves, reference_curves
 from metarl.experiments.report.command import report_command
 from metarl.experiments.scratch import scratch_command
 from metarl.experiments.share.commands import export_command, pull_command, push_command
@@ -55,7 +44,7 @@ from metarl.experiments.video import video_command
 from metarl.files import BrokenFileError
 from metarl.locks import RunLockedError
 from metarl.processes import PeerLostError, Processes, connect
-from metarl.runs import Config, RunConflictError
+from metarl.runs import RunConflictError
 
 _HELP = ("-h", "--help")
 _SHOW_USAGE = ("list", "train", "scratch", "bench")
@@ -114,34 +103,6 @@ class TrainArgs:
         return Sitting(callbacks=rules, track=tuple(dict.fromkeys(self.track)), go_on=self.go_on)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateArgs:
-    """Adaptation curve of a run on held-out tasks, beside its floors."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """Folder of the run."""
-    adaptations: int | None = None
-    """Adaptation steps on each task; left out, 3, or for agents with memory those of training."""
-    tasks: int = 40
-    """Held-out tasks; all of them where the list is shorter."""
-    json: bool = False
-    """Print one JSON object, of the agent and what is asked for beside it; write no files."""
-    references: tuple[Path, ...] = ()
-    """Folders of runs on the same environment, and files of metarl scratch, to show beside it."""
-    ceilings: bool = False
-    """Show what can be reached too, where the family computes it (docs/ceilings.md)."""
-    best: bool = False
-    """Take the weights that were best in validation instead of the last ones."""
-    device: Device = "cpu"
-    """Where to evaluate, wherever the run was trained."""
-    threads: int = 0
-    """Threads of the physics; 0 takes every core of this process."""
-
-    def __post_init__(self) -> None:
-        steps = {} if self.adaptations is None else {"adaptations": COUNT_OR_ZERO}
-        check_fields(self, {"tasks": COUNT, "threads": COUNT_OR_ZERO} | steps)
-
-
 def train_command(arguments: Sequence[str]) -> int:
     """Run ``metarl train PRESET [flags]``, in one process or as one of those of torchrun."""
     with connect() as processes:
@@ -155,34 +116,6 @@ def _train(arguments: Sequence[str], processes: Processes) -> int:
         args = parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
         sitting = args.sitting()
     return train(args.experiment, args.out, plain_console(stderr=True), processes, sitting)
-
-
-def evaluate_command(arguments: Sequence[str]) -> int:
-    """Run ``metarl evaluate RUN_DIR [flags]``."""
-    args = parse(EvaluateArgs, arguments, "evaluate")
-    notes = plain_console(stderr=True)
-    machine: Config = {"device": args.device, "threads": args.threads}
-    place = "best" if args.best else "checkpoints"
-    experiment, parts, checkpoint = load_run(args.run_dir, place, machine, notes)
-    request = request_for(experiment, parts, args.adaptations, args.tasks)
-    if request.tasks < args.tasks:
-        notes.print(f"note: the held-out list ends after {request.tasks} tasks")
-    judged = Judged(experiment, parts, request)
-    others = reference_curves(judged, args.references, machine, notes)
-    if args.ceilings:
-        others |= ceiling_curves(judged, notes)
-    if args.json:
-        tasks = parts.distribution.held_out(request.tasks)
-        curve = evaluate(experiment, parts, parts.agent, tasks, request.adaptations)
-        shown = {"references": summaries_of(others)} if others else {}
-        print(json.dumps(as_json(experiment, checkpoint.iteration, curve) | shown))
-        return 0
-    curves, picture = report(
-        experiment, parts, checkpoint.iteration, request, args.run_dir / "eval", others
-    )
-    print_curves(curves, parts, plain_console())
-    notes.print(f"wrote {picture} and the JSON beside it")
-    return 0
 
 
 class Command(NamedTuple):

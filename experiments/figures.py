@@ -29,7 +29,9 @@ _FLOORS = (
     ("#E69F00", (0, (4, 1, 1, 1, 1, 1))),
 )
 SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
-INK, _AXIS = "#333333", "#999999"
+_MANY = (_AGENT, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+STEPS, INK, _AXIS = "gradient steps on the task", "#333333", "#999999"
 _SIZE = (6.4, 4.2)
 _DPI = 150
 _NO_DATE: Mapping[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
@@ -38,12 +40,15 @@ _FEW_POINTS = 3
 
 
 def adaptation_figure(
-    path: Path, title: str, curves: Mapping[str, CurveSummary], score_label: str
+    path: Path,
+    title: str,
+    curves: Mapping[str, CurveSummary],
+    score_label: str,
+    steps: str = STEPS,
 ) -> None:
-    """Draw score against gradient steps: the IQM of each curve with its 95% interval as a band.
+    """Draw score against steps: the IQM of each curve, and its 95% interval as a band.
 
-    The first curve is the agent; the others are what it is measured against and stay in the
-    background. The suffix of ``path`` decides the format.
+    The first curve is the agent; in the background are those that it is measured against.
 
     Raises:
         ValueError: there is no curve.
@@ -55,7 +60,7 @@ def adaptation_figure(
         _draw_curve(axes, f"{name}: {_ends(curve.iqm)}", curve, place)
     longest = max(len(curve.iqm) for curve in curves.values())
     axes.set_xticks(np.arange(0, longest, max(1, -(-longest // 12))))
-    axes.set_xlabel("gradient steps on the task")
+    axes.set_xlabel(steps)
     axes.set_ylabel(score_label)
     _legend(axes, "IQM, first to last step (band: 95% interval)")
     save_figure(figure, path)

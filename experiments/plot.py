@@ -11,7 +11,7 @@ from metarl.checks import COUNT_OR_ZERO, InputError, check_fields, unknown
 from metarl.experiments.arguments import parse, plain_console
 from metarl.experiments.comparison import PANELS, Comparison, Learned, comparison_figure
 from metarl.experiments.figures import save_figure
-from metarl.experiments.outcomes import Setting, labels, read_settings, shared_floors
+from metarl.experiments.settings import Setting, labels, read_settings, shared_floors
 from metarl.experiments.standings import compared_scores
 from metarl.statistics import FloatArray
 

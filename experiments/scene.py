@@ -15,7 +15,7 @@ from rich.console import Console
 from metarl import envs
 from metarl.checks import COUNT_OR_ZERO, InputError, check_fields
 from metarl.envs.task_dicts import as_dicts, from_dicts
-from metarl.experiments.evaluate import EVALUATION_STREAMS, load_run
+from metarl.experiments.evaluation.scoring import EVALUATION_STREAMS, load_run
 from metarl.experiments.experiment import Experiment, Parts
 from metarl.protocols import CanClose, CanDrawPaths, HasMemory, TaskDistribution
 from metarl.runs import Config

@@ -17,7 +17,7 @@ from metarl.distributions import Categorical, DiagGaussian
 from metarl.envs.sb3 import TaskVecEnv
 from metarl.envs.task_dicts import as_dicts
 from metarl.evaluation import EvaluationConfig, adaptation_curve
-from metarl.experiments.evaluate import EVALUATION_STREAMS
+from metarl.experiments.evaluation.scoring import EVALUATION_STREAMS
 from metarl.experiments.experiment import Experiment, Parts, threads_for
 from metarl.processes import ALONE
 from metarl.protocols import HasMemory
@@ -97,7 +97,8 @@ def learn_from_scratch(
             if missing:
                 model.learn(missing, reset_num_timesteps=False)
             streams = EVALUATION_STREAMS.from_task(row)
-            scores.append(float(adaptation_curve(agent, parts.env, task, config, streams)))
+            curve = adaptation_curve(agent, parts.env, task, config, streams)
+            scores.append(float(curve.score))
     return scores
 
 

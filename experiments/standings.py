@@ -7,7 +7,7 @@ import numpy as np
 
 from metarl.bootstrap import Interval, usual_bootstrap
 from metarl.checks import InputError
-from metarl.experiments.outcomes import Setting, best_round
+from metarl.experiments.settings import Setting, best_round
 from metarl.statistics import (
     FloatArray,
     expected_ranks,

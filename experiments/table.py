@@ -14,7 +14,7 @@ import tyro
 from metarl.bootstrap import Statistic, bootstrap_interval, usual_bootstrap
 from metarl.checks import COUNT_OR_ZERO, Allowed, check_fields
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.outcomes import Setting, labels, read_settings, shared_floors
+from metarl.experiments.settings import Setting, labels, read_settings, shared_floors
 from metarl.experiments.standings import compared_scores, standings
 from metarl.statistics import iqm_of_runs, mean_of_runs, median_of_tasks, optimality_gap
 

@@ -8,7 +8,9 @@ from rich.console import Console
 
 from metarl.checkpoint import latest_checkpoint
 from metarl.checks import InputError
-from metarl.experiments.evaluate import print_curves, report, request_for
+from metarl.experiments.evaluation.files import report
+from metarl.experiments.evaluation.scoring import request_for
+from metarl.experiments.evaluation.table import print_curves
 from metarl.experiments.experiment import FREE_FIELDS, Experiment, to_dict
 from metarl.experiments.figures import learning_figure
 from metarl.experiments.group import StopRequest, as_one, claim_machine

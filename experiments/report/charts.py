@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from metarl.bootstrap import Interval, bootstrap_interval, usual_bootstrap
-from metarl.experiments.outcomes import Setting
 from metarl.experiments.report.legend import Entry
+from metarl.experiments.settings import Setting
 from metarl.statistics import (
     CurveSummary,
     FloatArray,

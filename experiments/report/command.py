@@ -14,10 +14,11 @@ from rich.progress import track
 from metarl.checkpoint import write_bytes_atomic
 from metarl.checks import NON_NEGATIVE, InputError, check_fields
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.outcomes import Setting, by_environment, read_outcomes
+from metarl.experiments.outcomes import read_outcomes
 from metarl.experiments.report.folders import Allowance, clips_of
 from metarl.experiments.report.page import Page, check_packages, render
 from metarl.experiments.report.sections import section
+from metarl.experiments.settings import Setting, by_environment
 
 
 @dataclass(frozen=True, kw_only=True)

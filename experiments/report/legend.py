@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from metarl.experiments.outcomes import Setting
+from metarl.experiments.settings import Setting
 from metarl.statistics import CurveSummary
 
 # Okabe and Ito's colours, told apart by colour-blind readers too, on white and on near black.

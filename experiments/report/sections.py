@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from metarl.experiments.outcomes import Setting, labels, several_commits
 from metarl.experiments.report.charts import (
     Chart,
     adaptation_chart,
@@ -29,6 +28,7 @@ from metarl.experiments.report.tables import (
     result_of,
     scores_of,
 )
+from metarl.experiments.settings import Setting, labels, several_commits
 from metarl.experiments.standings import compared_scores, standings
 from metarl.statistics import CurveSummary
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metarl.experiments.outcomes import Setting, best_round
 from metarl.experiments.report.folders import shown
 from metarl.experiments.report.legend import Entry
+from metarl.experiments.settings import Setting, best_round
 from metarl.experiments.standings import Standing
 from metarl.runs import leaves
 from metarl.statistics import CurveSummary, FloatArray, probability_of_improvement

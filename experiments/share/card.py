@@ -26,7 +26,7 @@ from pathlib import Path
 
 from metarl.experiments.adapt import AdaptConfig, adapt_to
 from metarl.experiments.arguments import plain_console
-from metarl.experiments.evaluate import load_run
+from metarl.experiments.evaluation.scoring import load_run
 
 folder, machine = Path("{folder}"), {{"device": "cpu", "threads": 0}}
 _, parts, _ = load_run(folder, "checkpoints", machine, plain_console())
@@ -40,7 +40,7 @@ _TRIALS = """\
 from pathlib import Path
 
 from metarl.experiments.arguments import plain_console
-from metarl.experiments.evaluate import evaluate, load_run
+from metarl.experiments.evaluation.scoring import evaluate, load_run
 
 folder, machine = Path("{folder}"), {{"device": "cpu", "threads": 0}}
 experiment, parts, _ = load_run(folder, "checkpoints", machine, plain_console())

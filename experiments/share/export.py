@@ -10,10 +10,11 @@ from rich.console import Console
 
 from metarl.checkpoint import save_checkpoint, write_bytes_atomic, write_json
 from metarl.checks import InputError
-from metarl.experiments.evaluate import load_run
+from metarl.experiments.evaluation.scoring import load_run
 from metarl.experiments.experiment import Experiment, Parts
 from metarl.experiments.figures import adaptation_figure
-from metarl.experiments.outcomes import Outcome, Setting, read_outcome
+from metarl.experiments.outcomes import Outcome, read_outcome
+from metarl.experiments.settings import Setting
 from metarl.experiments.share.card import Sharing, card_text
 from metarl.experiments.share.folder import (
     CARD,

@@ -15,11 +15,11 @@ from metarl.experiments.arguments import plain_console
 from metarl.experiments.callbacks import Callback, CheckpointEvery, EarlyStop, Reached, StopAtReturn
 from metarl.experiments.cli import main
 from metarl.experiments.experiment import FREE_FIELDS, Experiment, to_dict
-from metarl.experiments.outcomes import read_settings
 from metarl.experiments.plot import learning_curve
 from metarl.experiments.presets import preset
 from metarl.experiments.progress import Progress
 from metarl.experiments.record import Record, Sitting
+from metarl.experiments.settings import read_settings
 from metarl.experiments.train import train
 from metarl.logger import read_metrics
 from metarl.processes import ALONE

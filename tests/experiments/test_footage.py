@@ -7,7 +7,7 @@ import pytest
 
 from metarl.experiments.arguments import plain_console
 from metarl.experiments.cli import main
-from metarl.experiments.evaluate import load_run
+from metarl.experiments.evaluation.scoring import load_run
 from metarl.experiments.footage import Pace, caption_of, compose, film, pace_of, shown_times
 from metarl.experiments.scene import Scene, SceneArgs, open_scene
 from tests.envs.test_pictures import needs_gl

@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 
 from metarl.experiments.cli import main
 from metarl.experiments.comparison import PANELS, comparison_figure
-from metarl.experiments.outcomes import Setting, by_environment, labels, read_outcomes
+from metarl.experiments.outcomes import read_outcomes
 from metarl.experiments.plot import compared, learning_curve, renamed
+from metarl.experiments.settings import Setting, by_environment, labels
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#6b6b6b"
 

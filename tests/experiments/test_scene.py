@@ -10,7 +10,7 @@ from metarl.checks import InputError
 from metarl.envs.task_dicts import as_dicts
 from metarl.experiments.arguments import plain_console
 from metarl.experiments.cli import main
-from metarl.experiments.evaluate import evaluate, load_run
+from metarl.experiments.evaluation.scoring import evaluate, load_run
 from metarl.experiments.scene import SceneArgs, numbers_of, open_scene
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"

@@ -14,7 +14,7 @@ import yaml
 from metarl import envs
 from metarl.experiments.arguments import plain_console
 from metarl.experiments.cli import main
-from metarl.experiments.outcomes import read_settings, shared_floors
+from metarl.experiments.settings import read_settings, shared_floors
 from metarl.statistics import interquartile_mean
 
 NAME = "metarl/PointNavigation-v0"

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects
 import pytest
 
-from metarl.experiments.outcomes import Setting, by_environment, read_outcomes
+from metarl.experiments.outcomes import read_outcomes
 from metarl.experiments.report.charts import (
     Chart,
     Json,
@@ -21,6 +21,7 @@ from metarl.experiments.report.legend import (
     entries_of_settings,
     references_of,
 )
+from metarl.experiments.settings import Setting, by_environment
 from tests.experiments.report.written import FLOOR, write_run
 
 
