@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test test-slow clean
+.PHONY: setup train test test-slow docs clean
 
 setup: .venv/ready
 
@@ -29,5 +29,11 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow -n 0
 
+# The site, in build/docs/index.html; warnings are errors, and the built pages are checked.
+docs: setup
+	rm -rf build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	$(BIN)/python -m pytest -q -m slow -n 0 tests/test_site.py
+
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build docs/reference/generated *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,7 @@
 """Links that hold in a plain file viewer, led to what the site has in their place.
 
-Links to a module of the suite lead to its highlighted source; drawings in SVG are put into the page,
-so that they follow its light or dark theme.
+Links to a module of the suite lead to its highlighted source. Drawings in SVG are put into the
+page, so that they follow its light or dark theme.
 """
 
 import re
