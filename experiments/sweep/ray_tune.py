@@ -1,0 +1,131 @@
+"""What Ray Tune is given: a run as its trial, a listener, a way to stop. Imported by `ray.py` alone."""
+
+import math
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from metarl.experiments.group import StopRequest
+from metarl.experiments.sweep.local import start
+from metarl.experiments.sweep.plan import Job, Watch
+from metarl.experiments.sweep.table import last_metrics
+from metarl.runs import is_in_use
+
+METRIC, CLOCK, PLACE = "meta/post_return", "iteration", "place"
+"""What trials are compared by; how old they are; which run is whose, by its place among all."""
+_POLL_S = 0.2
+
+
+class RunEndedError(RuntimeError):
+    """The process of a run came to an end, and the run did not."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class RunTrial(tune.Trainable):
+    """Owns the process of one run, the same that the launcher for this machine starts.
+
+    A step lasts until the run has written something new. The run goes on from its own checkpoints:
+    a trial that is started again needs nothing of Ray's.
+    """
+
+    def setup(self, config: dict[str, int], jobs: Sequence[Job], out: Path, threads: int) -> None:
+        """Start the run, or go on with it."""
+        self._job, self._told = jobs[config[PLACE]], 0
+        # A worker was killed, and its run may still be saving.
+        while is_in_use(self._job.folder):
+            time.sleep(_POLL_S)
+        self._process: subprocess.Popen[bytes] = start(self._job, out, threads)
+
+    def step(self) -> dict[str, object]:
+        """Return the newest metrics, as soon as there are some.
+
+        Raises:
+            RunEndedError: the process ended without success.
+        """
+        while True:
+            status = self._process.poll()  # Before the metrics, which then are the last ones.
+            row = last_metrics(self._job.folder / "metrics.jsonl")
+            if status:
+                raise RunEndedError(status)
+            if status == 0 or row.get(CLOCK, 0) > self._told:
+                self._told = int(row.get(CLOCK, 0))
+                score = row.get(METRIC, -math.inf)
+                return {CLOCK: self._told, METRIC: score, "done": status == 0}
+            time.sleep(_POLL_S)
+
+    def cleanup(self) -> None:
+        """Let the run save, and end."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Save nothing: the run folder holds it all."""
+
+    def load_checkpoint(self, checkpoint: object) -> None:
+        """Load nothing."""
+
+
+class Listener(tune.Callback):
+    """Owns nothing; passes on to a ``Watch`` what becomes of the trials."""
+
+    def __init__(self, jobs: Sequence[Job], watch: Watch) -> None:
+        self._jobs, self._watch = jobs, watch
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return nothing: Ray pickles what it is given, a terminal too, and never reads it back."""
+        return {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        """Tell of a run that starts, or starts again."""
+        self._watch(self._job(trial), "running")
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        """Tell of a run that failed and has another try."""
+        self._watch(self._job(trial), "retried")
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        """Tell of a run that failed for good."""
+        self._watch(self._job(trial), "failed")
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        """Tell of a run that is done, or was stopped on the way."""
+        job = self._job(trial)
+        self._watch(job, "done" if job.done else "stopped")
+
+    def _job(self, trial: Trial) -> Job:
+        return self._jobs[trial.config[PLACE]]
+
+
+class StopOnSignal(tune.Stopper):
+    """Ends all trials once a signal has come."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return nothing, as the listener."""
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
+        """Stop no trial for what it reports."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether a signal has come."""
+        return self._stop.number is not None
