@@ -3,11 +3,12 @@
 import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from metarl.checkpoint import write_json
-from metarl.checks import InputError
+from metarl.checks import COUNT, COUNT_OR_ZERO, InputError, check_fields, fault_in_choice
 from metarl.experiments.experiment import Experiment, to_dict
 from metarl.experiments.group import StopRequest
 from metarl.experiments.presets import preset
@@ -37,6 +38,28 @@ class Job(NamedTuple):
         return (self.folder / "DONE").exists()
 
 
+@dataclass(frozen=True, kw_only=True)
+class SlurmConfig:
+    """What is asked of the cluster for each run."""
+
+    partition: str | None = None
+    """Partition; the cluster's own where left out."""
+    account: str | None = None
+    """Account that is charged."""
+    minutes: int = 240
+    """Time limit; a run that reaches it is requeued and goes on."""
+    memory_gb: int = 0
+    """Memory; 0 for what the cluster gives."""
+    gpus: int = 0
+    """GPUs."""
+    cluster: Literal["slurm", "local"] = "slurm"
+    """Where submitit sends jobs: to Slurm, or, to try this out, to processes of this machine."""
+
+    def __post_init__(self) -> None:
+        ranges = {"minutes": COUNT, "memory_gb": COUNT_OR_ZERO, "gpus": COUNT_OR_ZERO}
+        check_fields(self, ranges, fault_in_choice(self, "cluster", ("slurm", "local")))
+
+
 class LaunchRequest(NamedTuple):
     """What a launcher is asked for."""
 
@@ -50,6 +73,8 @@ class LaunchRequest(NamedTuple):
     """How often a run that failed is started again."""
     stop: StopRequest
     """Tells of a signal: the launcher then lets its runs save, and returns."""
+    slurm: SlurmConfig
+    """Of the launcher slurm alone."""
 
 
 Watch: TypeAlias = Callable[[Job, State], None]
