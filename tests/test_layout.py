@@ -63,6 +63,9 @@ ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench.peers"},
+    "optuna": {"metarl.experiments.sweep.search_study"},
+    "sqlalchemy": {"metarl.experiments.sweep.search_study"},
+    "ray": {"metarl.experiments.sweep.ray", "metarl.experiments.sweep.ray_tune"},
     "stable_baselines3": {"metarl.envs.sb3"}
     | {f"metarl.experiments.{name}" for name in ("bench.peers", "reptile_sb3", "scratch_ppo")},
 }

@@ -72,10 +72,7 @@ def _tuner(jobs: Sequence[Job], request: LaunchRequest, watch: Watch, notes: Pat
     return tune.Tuner(
         tune.with_resources(
             trainable,
-            lambda config: {
-                "cpu": request.threads,
-                "gpu": int(jobs[config[ray_tune.PLACE]].experiment.device == "cuda"),
-            },
+            lambda config: _needs(jobs[config[ray_tune.PLACE]], request.threads),
         ),
         param_space={ray_tune.PLACE: tune.grid_search(list(range(len(jobs))))},
         tune_config=tune.TuneConfig(
@@ -94,6 +91,13 @@ def _tuner(jobs: Sequence[Job], request: LaunchRequest, watch: Watch, notes: Pat
             verbose=0,
         ),
     )
+
+
+def _needs(job: Job, threads: int) -> "tune.PlacementGroupFactory":
+    from ray import tune  # noqa: PLC0415
+
+    gpus = int(job.experiment.device == "cuda")
+    return tune.PlacementGroupFactory([{"CPU": float(threads), "GPU": float(gpus)}])
 
 
 def _asha(jobs: Sequence[Job]) -> "TrialScheduler":
@@ -133,7 +137,7 @@ def _statuses(jobs: Sequence[Job], results: "tune.ResultGrid") -> dict[str, int]
     from metarl.experiments.sweep.ray_tune import PLACE, RunEndedError  # noqa: PLC0415
 
     statuses = {job.id: 0 for job in jobs if job.done}
-    for result in results:
+    for result in (results[place] for place in range(len(results))):
         job = jobs[(result.config or {})[PLACE]]
         if result.error is not None:
             cause = getattr(result.error, "cause", None)
@@ -151,7 +155,7 @@ def _connected(request: LaunchRequest) -> Iterator[None]:
     """Connect to the cluster, or start a Ray of our own, until the end.
 
     Raises:
-        InputError: it is not installed, or nothing answers.
+        InputError: Ray is not installed, or nothing answers.
     """
     address = os.environ.get(_ADDRESS)
     with ExitStack() as stack:
@@ -159,31 +163,54 @@ def _connected(request: LaunchRequest) -> Iterator[None]:
         try:
             import ray  # noqa: PLC0415 - seconds, for this launcher alone
         except ImportError as error:
-            said = "--launcher ray needs Ray: pip install 'metarl-suite[ray]'"
+            said = "the launcher ray needs Ray: pip install 'metarl-suite[ray]'"
             raise InputError([said]) from error
         folder = None if address else stack.enter_context(_short_folder())
-        handler = signal.getsignal(signal.SIGTERM)
         stack.callback(ray.shutdown)
+        handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **_of_our_own(request, folder))
+            _init(request, folder)
         except ConnectionError as error:
             raise InputError([f"no Ray answers at {_ADDRESS}={address}"]) from error
-        signal.signal(signal.SIGTERM, handler)  # Ray takes it for itself.
+        signal.signal(signal.SIGTERM, handler)  # Ray takes the signal for itself.
         # What fails is told by our own table and logs.
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         yield
 
 
+def _init(request: LaunchRequest, folder: str | None) -> None:
+    """Start a Ray that only this machine can talk to, in ``folder``; or, without it, connect."""
+    import ray  # noqa: PLC0415
+
+    if folder is None:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        return
+    ray.init(
+        address="local",
+        num_cpus=request.jobs * request.threads,
+        include_dashboard=False,
+        object_store_memory=_OBJECTS_BYTES,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=folder,
+    )
+    addresses = [node["NodeManagerAddress"] for node in ray.nodes()]  # type: ignore[no-untyped-call]
+    assert all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+
 @contextmanager
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, save for those that the user has set."""
-    new = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(new)
+    """Set environment variables for a while."""
+    before = dict(os.environ)
+    os.environ.update(settings)
     try:
         yield
     finally:
-        for name in new:
-            del os.environ[name]
+        for name in settings:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
 
 
 @contextmanager

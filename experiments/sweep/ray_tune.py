@@ -1,4 +1,4 @@
-"""What Ray Tune is given: a run as its trial, a listener, a way to stop. Imported by `ray.py` alone."""
+"""What Ray Tune is given: runs as its trials, a listener, a way to stop. For `ray.py` alone."""
 
 import math
 import subprocess
@@ -35,7 +35,9 @@ class RunTrial(tune.Trainable):
     a trial that is started again needs nothing of Ray's.
     """
 
-    def setup(self, config: dict[str, int], jobs: Sequence[Job], out: Path, threads: int) -> None:
+    def setup(  # type: ignore[override]  # Ray fills in the rest: tune.with_parameters
+        self, config: dict[str, int], jobs: Sequence[Job], out: Path, threads: int
+    ) -> None:
         """Start the run, or go on with it."""
         self._job, self._told = jobs[config[PLACE]], 0
         # A worker was killed, and its run may still be saving.
@@ -109,7 +111,8 @@ class Listener(tune.Callback):
         self._watch(job, "done" if job.done else "stopped")
 
     def _job(self, trial: Trial) -> Job:
-        return self._jobs[trial.config[PLACE]]
+        place: int = trial.config[PLACE]
+        return self._jobs[place]
 
 
 class StopOnSignal(tune.Stopper):

@@ -37,9 +37,7 @@ def score_at(folder: Path, metric: str, iteration: int) -> float | None:
     rows = read_metrics(file) if file.exists() else []
     if len(rows) < iteration:
         return None
-    points = [
-        (row["iteration"], row[metric]) for row in rows[:iteration] if metric in row
-    ]
+    points = [(row["iteration"], row[metric]) for row in rows[:iteration] if metric in row]
     tail = [value for at, value in points if at > iteration * (1 - _TAIL)]
     values = tail or [value for _, value in points[-1:]]
     if not values or not all(math.isfinite(value) for value in values):
@@ -57,11 +55,12 @@ def print_trials(trials: Sequence[Trial], spec: SweepSpec, metric: str, console:
     """Print the best trials, and how many others there are of which kind."""
     table = Table(header_style="bold", border_style="dim")
     for heading in ("rank", "trial", metric, *spec.search):
-        table.add_column(heading, justify="right")
+        # Dotted names are long: a line for each part.
+        table.add_column(heading.replace(".", ".\n"), justify="right", overflow="fold")
     best = ranked(trials)
     for rank, trial in enumerate(best[:_ROWS_SHOWN], start=1):
-        values = [_shown(trial.values[key]) for key in spec.search]
-        table.add_row(str(rank), str(trial.number), _shown(trial.score), *values)
+        values = [shown(trial.values[key]) for key in spec.search]
+        table.add_row(str(rank), str(trial.number), shown(trial.score), *values)
     console.print(table)
     others = [trial for trial in trials if trial.state != "complete"]
     for trial in others:
@@ -73,7 +72,7 @@ def print_trials(trials: Sequence[Trial], spec: SweepSpec, metric: str, console:
 def write_best(trial: Trial, spec: SweepSpec, metric: str, file: Path) -> None:
     """Write a sweep of the best trial's values, with seeds that the search has not used.
 
-    The best of many is the best by luck too: on the seeds that chose it, it looks better than it is.
+    The best of many is so by luck too: on the seeds that chose it, it looks better than it is.
     """
     first = max(spec.seeds) + 1
     content = {
@@ -82,10 +81,11 @@ def write_best(trial: Trial, spec: SweepSpec, metric: str, file: Path) -> None:
         "seeds": list(range(first, first + _FRESH_SEEDS)),
         "set": plain(dict(spec.set) | dict(trial.values)),
     }
-    head = f"# Trial {trial.number} of the search {spec.name}: {metric} {_shown(trial.score)}.\n"
+    head = f"# Trial {trial.number} of the search {spec.name}: {metric} {shown(trial.score)}.\n"
     text = head + yaml.safe_dump(content, sort_keys=False)
     write_bytes_atomic(file, text.encode())
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value in a few figures."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

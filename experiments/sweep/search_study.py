@@ -1,14 +1,14 @@
-"""What a search remembers: its trials, in a SQLite file that Optuna reads, and how the next is drawn.
+"""What a search remembers, in a SQLite file of Optuna's, and how its next trial is drawn.
 
-A trial's values are a function of the ranges, the seed, its number and the trials before it: a search
-that was killed draws what it would have drawn. The sampler is the tree-structured Parzen estimator
-of Bergstra et al. (2011), "Algorithms for hyper-parameter optimization".
+A trial's values are a function of the ranges, the seed, its number and the trials before it: a
+search that was killed draws what it would have drawn. The sampler is the tree-structured Parzen
+estimator of Bergstra et al. (2011), "Algorithms for hyper-parameter optimization".
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -57,9 +57,7 @@ class Study:
         self._study, self._ranges, self._seed = study, ranges, seed
 
     @classmethod
-    def open(
-        cls, file: Path, ranges: Mapping[str, Range], seed: int, settings: Config
-    ) -> Self:
+    def open(cls, file: Path, ranges: Mapping[str, Range], seed: int, settings: Config) -> Self:
         """Start a search, or go on with the one in ``file``.
 
         ``settings`` is all that its course depends on.
@@ -81,8 +79,10 @@ class Study:
         except (SQLAlchemyError, LookupError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise InputError(
-                [f"{file} cannot be read ({reason}); without it the search is drawn anew, and"
-                 " finds the runs that are there"]
+                [
+                    f"{file} cannot be read ({reason}); without it the search is drawn anew, and"
+                    " finds the runs that are there"
+                ]
             ) from error
         if lines := differences(held, settings, ()):
             raise InputError([f"{file} holds a search that differs; choose another --out", *lines])
@@ -132,7 +132,7 @@ class Study:
     def give_up(self, number: int, reason: str, *, bad: bool) -> None:
         """Say that a running trial came to no end; ``bad`` if because of its values."""
         self._open_trial(number).set_user_attr(_REASON, reason)
-        # The sampler holds pruned trials for worse than any other; of failed ones it learns nothing.
+        # Pruned ones are the worst to the sampler, which learns nothing from failed ones.
         self._study.tell(number, state=TrialState.PRUNED if bad else TrialState.FAIL)
 
     def _frozen(self) -> list[FrozenTrial]:
@@ -175,9 +175,11 @@ def _distribution(allowed: Range) -> BaseDistribution:
 def _values(ranges: Mapping[str, Range], params: Mapping[str, object]) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for key, allowed in ranges.items():
-        of_text = {_text(choice): choice for choice in allowed.choices}
         param = params[key]
-        values[key] = of_text[str(param)] if of_text else param
+        if allowed.choices:
+            values[key] = next(choice for choice in allowed.choices if _text(choice) == param)
+        elif isinstance(param, int | float):
+            values[key] = param
     return values
 
 
