@@ -45,8 +45,9 @@ from metarl.experiments.sweep.search import search_command
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
 from metarl.files import BrokenFileError
+from metarl.locks import RunLockedError
 from metarl.processes import PeerLostError, Processes, connect
-from metarl.runs import Config, RunConflictError, RunLockedError
+from metarl.runs import Config, RunConflictError
 
 _HELP = ("-h", "--help")
 _EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery", "sweep", "search")

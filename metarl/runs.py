@@ -4,14 +4,12 @@
 ``tb/``, ``checkpoints/``, ``best/``, ``eval/`` and, when the run has come to its end, ``DONE``.
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -24,6 +22,7 @@ import yaml
 
 from metarl.checkpoint import StorageError, write_bytes_atomic, write_json
 from metarl.files import refuse_rich_yaml
+from metarl.locks import acquire_lock
 
 Config: TypeAlias = dict[str, object]
 """A nested dict of scalars, lists and dicts, as YAML and JSON both know them."""
@@ -38,10 +37,6 @@ _NOTHING = object()
 
 class RunConflictError(ValueError):
     """The folder belongs to another run or is not a run folder; nothing was written into it."""
-
-
-class RunLockedError(RuntimeError):
-    """Another process is writing into the run folder."""
 
 
 def config_id(config: Config, free: Collection[str]) -> str:
@@ -223,58 +218,6 @@ def _compare(path: Path, asked: Config, free: Collection[str]) -> Config | None:
     if lines := differences(there, asked, free):
         raise RunConflictError("\n".join((f"{path} holds a run that differs:", *lines)))
     return there
-
-
-def acquire_lock(file: Path) -> int:
-    """Return the descriptor of a lock file, locked until it is closed or this process is gone.
-
-    Raises:
-        RunLockedError: another process holds it; the message says which.
-        OSError: the file cannot be written.
-    """
-    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLockedError(f"{file.parent} is in use by {_describe(_holder(lock))}") from None
-        # Whatever the text says, its writer is gone: a killed run goes on, also on another host.
-        now, host = f"{datetime.now(UTC):%FT%TZ}", socket.gethostname()
-        holder = {"pid": os.getpid(), "host": host, "since": now}
-        text = json.dumps(holder).encode()
-        os.pwrite(lock, text, 0)
-        os.ftruncate(lock, len(text))
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
-
-
-def is_in_use(folder: Path) -> bool:
-    """Whether a process has the run in a folder open."""
-    try:
-        lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
-
-
-def _holder(lock: int) -> dict[str, object]:
-    try:
-        return dict(json.loads(os.pread(lock, 4096, 0)))
-    except (ValueError, TypeError):
-        return {}
-
-
-def _describe(holder: dict[str, object]) -> str:
-    known = {"pid": "?", "host": "?", "since": "?"} | holder
-    return "process {pid} on host {host} (since {since})".format_map(known)
 
 
 def _plain(config: Config) -> Config:

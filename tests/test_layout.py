@@ -14,7 +14,7 @@ FOLDERS["experiments"] = "metarl.experiments"
 
 # Imports point down: a module of the core may import modules of the rows above its own.
 CORE = (
-    ("types", "checks", "seeding", "files"),
+    ("types", "checks", "seeding", "files", "locks"),
     ("checkpoint", "plain_data"),
     (
         "protocols",

@@ -30,7 +30,8 @@ from metarl.experiments.sweep.ray import launch_ray
 from metarl.experiments.sweep.slurm import launch_slurm
 from metarl.experiments.sweep.spec import read_spec
 from metarl.experiments.sweep.table import SweepTable
-from metarl.runs import RunConflictError, acquire_lock
+from metarl.locks import acquire_lock
+from metarl.runs import RunConflictError
 
 PLAN = "plan.json"
 """The file by which the folder of a sweep is known."""
