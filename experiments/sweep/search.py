@@ -14,7 +14,7 @@ from metarl.experiments.experiment import FREE_FIELDS
 from metarl.experiments.group import StopRequest
 from metarl.experiments.sweep.command import claimed, launch
 from metarl.experiments.sweep.plan import LaunchRequest, SlurmConfig
-from metarl.experiments.sweep.search_batch import BatchFailedError, Search, finish, rungs
+from metarl.experiments.sweep.search_batch import BatchFailedError, Search, go_through, rungs
 from metarl.experiments.sweep.search_result import print_trials, ranked, write_best
 from metarl.experiments.sweep.spec import SweepSpec, configured, read_spec
 from metarl.plain_data import plain
@@ -75,7 +75,7 @@ def search_command(arguments: Sequence[str]) -> int:
         search = _search(spec, args, out, stop)
         stop.patient = True
         try:
-            _go_through(search, args)
+            go_through(search, args.trials, args.batch)
         except BatchFailedError as error:
             search.notes.print(f"{error}\nno run of a batch came to its end; its trials stay open")
             return 1
@@ -83,18 +83,6 @@ def search_command(arguments: Sequence[str]) -> int:
             search.notes.print(f"stopped by signal {stop.number}. The same command goes on.")
             return 128 + stop.number
         return _report(search, args)
-
-
-def _go_through(search: Search, args: SearchArgs) -> None:
-    """Draw and finish batch after batch, those of an earlier driver first, until a signal."""
-    for first in range(0, args.trials, args.batch):
-        end = min(first + args.batch, args.trials)
-        # All are drawn before one is run: what is drawn does not depend on which run is faster.
-        for _ in range(len(search.study.trials), end):
-            search.study.draw()
-        finish(search, search.study.trials[first:end])
-        if search.interrupted():
-            return
 
 
 def _report(search: Search, args: SearchArgs) -> int:

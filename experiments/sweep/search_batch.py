@@ -1,4 +1,4 @@
-"""One batch of trials: run with every seed, cut short where hopeless, and scored."""
+"""Trials, batch by batch: drawn, run with every seed, cut short where hopeless, and scored."""
 
 import dataclasses
 import math
@@ -47,12 +47,24 @@ _Runs: TypeAlias = dict[int, list[Job]]
 """The runs of each trial that is still on, by its number: one for each seed."""
 
 
-def finish(search: Search, trials: Sequence["Trial"]) -> None:
-    """Bring the running ones of these trials to their ends, or stop at a signal.
+def go_through(search: Search, trials: int, batch: int) -> None:
+    """Bring so many trials to their ends, ``batch`` at a time, or stop at a signal.
 
     Raises:
-        BatchFailedError: not one run could be made.
+        BatchFailedError: of a batch, no run could be made.
     """
+    for first in range(0, trials, batch):
+        end = min(first + batch, trials)
+        # All are drawn before one is run: what is drawn does not depend on which run is faster.
+        while len(search.study.trials) < end:
+            search.study.draw()
+        _finish(search, search.study.trials[first:end])
+        if search.interrupted():
+            return
+
+
+def _finish(search: Search, trials: Sequence["Trial"]) -> None:
+    """Bring the running ones of these trials to their ends, or stop at a signal."""
     runs = _runs(search, [trial for trial in trials if trial.state == "running"])
     if not runs:
         return
@@ -111,12 +123,13 @@ def _reach(search: Search, runs: _Runs, iteration: int) -> Mapping[str, int]:
 
 def _better(search: Search, runs: _Runs, rung: int, statuses: Mapping[str, int]) -> _Runs:
     """Return the runs of the trials that are worth going on with."""
-    # Before a kill, runs may have been found good and have gone further: that stands.
-    further = {n for n, jobs in runs.items() if any(_iteration(job) > rung for job in jobs)}
-    judged = [entry for entry in _scores(search, runs, rung, statuses) if entry[0] not in further]
-    for number, score in judged:
+    scores = _scores(search, runs, rung, statuses)
+    for number, score in scores:
         search.study.report(number, rung, score)
-    for number, score in judged:
+    for number, score in scores:
+        # Before a kill, runs may have been found good and have gone further: that stands.
+        if any(_iteration(job) > rung for job in runs[number]):
+            continue
         if search.study.is_hopeless(number):
             said = f"{shown(score)} after {rung} meta-iterations is below the median"
             _give_up(search, number, said, bad=True)
