@@ -112,18 +112,8 @@ def others(value: Any) -> list[Any]:
         return [value * 0.987654321e-3, value * 0.987654321, -value]
     if isinstance(value, tuple):
         return [(*value, 7)]
-    return [
-        "relu",
-        "tanh",
-        "dice",
-        "ratio",
-        "sgd",
-        "adam",
-        "disc",
-        "corners",
-        "nearby",
-        "per_layer",
-    ]
+    words = "relu tanh dice ratio sgd adam disc corners nearby per_layer"
+    return [word for word in words.split() if word != value]
 
 
 def test_print_writes_what_a_shell_understands_and_runs_nothing(

@@ -51,7 +51,7 @@ def test_a_spec_is_read_as_it_is_written(tmp_path: Path) -> None:
         ("[0.1, 1e-3]", "0.1", 6, "grid.agent.inner_lr must be a list of values to try"),
         ("[0.1, 1e-3]", "[0.1, -1]", 6, "inner_lr must be a finite number >= 0, got -1"),
         ("[0.1, 1e-3]", "[0.1, .nan]", 6, "inner_lr must be a finite number >= 0, got nan"),
-        ("[0.1, 1e-3]", "[0.1, many]", 6, "agent.inner_lr must be"),
+        ("[0.1, 1e-3]", "[0.1, many]", 6, "agent.inner_lr must be float, got 'many'"),
         ("[0.1, 1e-3]", "[{a: 1}]", 6, "grid.agent.inner_lr must be a value"),
         ("[1, 2]", "[]", 2, "seeds must hold at least one seed"),
         ("[1, 2]", "[1, -2]", 2, "seeds must each be a whole number"),
