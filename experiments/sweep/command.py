@@ -79,7 +79,8 @@ class SweepArgs:
 
     def __post_init__(self) -> None:
         counts = dict.fromkeys(("jobs", "threads", "retries"), COUNT_OR_ZERO)
-        check_fields(self, counts, fault_in_choice(self, "launcher", LAUNCHERS))
+        alone = "--asha needs --launcher ray" if self.asha and self.launcher != "ray" else None
+        check_fields(self, counts, fault_in_choice(self, "launcher", LAUNCHERS), alone)
 
 
 def sweep_command(arguments: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from metarl.experiments.group import StopRequest
 from metarl.experiments.sweep.local import start
 from metarl.experiments.sweep.plan import Job, Watch
 from metarl.experiments.sweep.table import last_metrics
-from metarl.runs import is_in_use
+from metarl.locks import is_locked
 
 METRIC, CLOCK, PLACE = "meta/post_return", "iteration", "place"
 """What trials are compared by; how old they are; which run is whose, by its place among all."""
@@ -41,7 +41,7 @@ class RunTrial(tune.Trainable):
         """Start the run, or go on with it."""
         self._job, self._told = jobs[config[PLACE]], 0
         # A worker was killed, and its run may still be saving.
-        while is_in_use(self._job.folder):
+        while is_locked(self._job.folder / "lock"):
             time.sleep(_POLL_S)
         self._process: subprocess.Popen[bytes] = start(self._job, out, threads)
 

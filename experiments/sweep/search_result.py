@@ -4,16 +4,19 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
 from metarl.checkpoint import write_bytes_atomic
-from metarl.experiments.sweep.search_study import Trial
 from metarl.experiments.sweep.spec import SweepSpec
 from metarl.logger import read_metrics
 from metarl.plain_data import plain
+
+if TYPE_CHECKING:
+    from metarl.experiments.sweep.search_study import Trial
 
 _TAIL = 0.1
 _ROWS_SHOWN = 10
@@ -45,13 +48,13 @@ def score_at(folder: Path, metric: str, iteration: int) -> float | None:
     return statistics.fmean(values)
 
 
-def ranked(trials: Sequence[Trial]) -> list[Trial]:
+def ranked(trials: Sequence["Trial"]) -> list["Trial"]:
     """Return the complete trials, the best first; of equal ones the first drawn."""
     complete = [trial for trial in trials if trial.state == "complete"]
     return sorted(complete, key=lambda trial: -(trial.score or 0.0))
 
 
-def print_trials(trials: Sequence[Trial], spec: SweepSpec, metric: str, console: Console) -> None:
+def print_trials(trials: Sequence["Trial"], spec: SweepSpec, metric: str, console: Console) -> None:
     """Print the best trials, and how many others there are of which kind."""
     table = Table(header_style="bold", border_style="dim")
     for heading in ("rank", "trial", metric, *spec.search):
@@ -69,7 +72,7 @@ def print_trials(trials: Sequence[Trial], spec: SweepSpec, metric: str, console:
     console.print(f"{len(best)} of {len(trials)} trials complete, each with {seeds}")
 
 
-def write_best(trial: Trial, spec: SweepSpec, metric: str, file: Path) -> None:
+def write_best(trial: "Trial", spec: SweepSpec, metric: str, file: Path) -> None:
     """Write a sweep of the best trial's values, with seeds that the search has not used.
 
     The best of many is so by luck too: on the seeds that chose it, it looks better than it is.

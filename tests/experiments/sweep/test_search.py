@@ -130,7 +130,7 @@ def test_trials_below_the_median_at_a_rung_go_no_further(tmp_path: Path) -> None
         batch = search.study.trials[first : first + 4]
         complete += [t.score for t in batch if t.state == "complete" and t.score is not None]
     assert states == {"complete", "pruned"}
-    assert {n for n in writer.written.values()} == {2, 8}
+    assert set(writer.written.values()) == {2, 8}
     pruned = [trial for trial in search.study.trials if trial.state == "pruned"]
     assert list(writer.written.values()).count(2) == 2 * len(pruned)
 
