@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 
 from metarl.experiments.group import StopRequest
 from metarl.experiments.sweep.local import start
-from metarl.experiments.sweep.plan import Job, Watch
+from metarl.experiments.sweep.plan import Job, State, Watch
 from metarl.experiments.sweep.table import last_metrics
 from metarl.locks import is_locked
 
@@ -76,10 +76,11 @@ class RunTrial(tune.Trainable):
 
 
 class Listener(tune.Callback):
-    """Owns nothing; passes on to a ``Watch`` what becomes of the trials."""
+    """Passes on to a ``Watch`` what becomes of the trials, and knows which are under way."""
 
     def __init__(self, jobs: Sequence[Job], watch: Watch) -> None:
         self._jobs, self._watch = jobs, watch
+        self._running: set[int] = set()
 
     def __getstate__(self) -> dict[str, object]:
         """Return nothing: Ray pickles what it is given, a terminal too, and never reads it back."""
@@ -89,30 +90,36 @@ class Listener(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
         """Tell of a run that starts, or starts again."""
-        self._watch(self._job(trial), "running")
+        self._running.add(trial.config[PLACE])
+        self._watch(self._jobs[trial.config[PLACE]], "running")
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
         """Tell of a run that failed and has another try."""
-        self._watch(self._job(trial), "retried")
+        self._tell(trial, "retried")
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
         """Tell of a run that failed for good."""
-        self._watch(self._job(trial), "failed")
+        self._tell(trial, "failed")
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
-        """Tell of a run that is done, or was stopped on the way."""
-        job = self._job(trial)
-        self._watch(job, "done" if job.done else "stopped")
+        """Tell of a run that is done, or has fallen behind."""
+        self._tell(trial, "done" if self._jobs[trial.config[PLACE]].done else "stopped")
 
-    def _job(self, trial: Trial) -> Job:
-        place: int = trial.config[PLACE]
-        return self._jobs[place]
+    def on_experiment_end(self, trials: list[Trial], **info: object) -> None:
+        """Tell of the runs that a signal has stopped."""
+        for trial in trials:
+            if trial.config[PLACE] in self._running:
+                self._tell(trial, "stopped")
+
+    def _tell(self, trial: Trial, state: State) -> None:
+        self._running.discard(trial.config[PLACE])
+        self._watch(self._jobs[trial.config[PLACE]], state)
 
 
 class StopOnSignal(tune.Stopper):
