@@ -1,7 +1,9 @@
 """What Ray Tune is given: runs as its trials, a listener, a way to stop. For `ray.py` alone."""
 
 import math
+import os
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +41,7 @@ class RunTrial(tune.Trainable):
         self, config: dict[str, int], jobs: Sequence[Job], out: Path, threads: int
     ) -> None:
         """Start the run, or go on with it."""
+        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
         self._job, self._told = jobs[config[PLACE]], 0
         # A worker was killed, and its run may still be saving.
         while is_locked(self._job.folder / "lock"):
@@ -73,6 +76,16 @@ class RunTrial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: object) -> None:
         """Load nothing."""
+
+
+def _leave_with(parent: int) -> None:
+    """End this worker once Ray's daemon is gone, as after a kill of the driver.
+
+    Ray waits for the step in hand first. The run notices the end of its worker, saves and leaves.
+    """
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    os._exit(1)
 
 
 class Listener(tune.Callback):
