@@ -259,7 +259,7 @@ def test_a_policy_of_sb3_acts_by_its_own_distribution() -> None:
         ({"per_task": []}, "no scores"),
         ({"per_task": [[1.0, 2.0, 3.0]]}, "rounds, env_steps and per_task disagree"),
         ({"per_task": [[float("nan"), 1.0, 2.0, 3.0]]}, "not JSON: Out of range"),
-        ({"score": 1}, "score must be <class 'str'>, got 1"),
+        ({"score": 1}, "score must be str, got 1"),
         ({"env": json.loads("[" * 51 + "]" * 51)}, "not JSON: nested more than 50 deep"),
         (None, "not JSON: maximum recursion depth"),
     ],

@@ -105,6 +105,7 @@ def result(run: Path) -> object:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @linux
 def test_drivers_killed_at_random(tmp_path: Path) -> None:
     moments = sorted(random.Random(7).sample(range(600), 10))
