@@ -107,9 +107,13 @@ class OneCopy:
                 f"{self.spec.name}: truncated at step {self._time}, before the horizon of"
                 f" {self.spec.horizon} steps: give OneCopy a lower one"
             )
-        ended, failed = torch.tensor([[bool(terminated)]]), torch.tensor([[bool(faulty)]])
-        success = torch.tensor([[bool(info["success"])]]) if "success" in info else None
-        return Step(self._obs(obs), torch.tensor([[float(reward)]]), ended, failed, success)
+        return Step(
+            obs=self._obs(obs),
+            reward=torch.tensor([[float(reward)]]),
+            terminated=torch.tensor([[bool(terminated)]]),
+            faulty=torch.tensor([[faulty]]),
+            success=torch.tensor([[bool(info["success"])]]) if "success" in info else None,
+        )
 
     def _placed(self, action: Tensor) -> Any:
         assert self.action_range is not None

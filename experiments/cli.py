@@ -37,6 +37,7 @@ from metarl.experiments.report.command import report_command
 from metarl.experiments.scratch import scratch_command
 from metarl.experiments.share.commands import export_command, pull_command, push_command
 from metarl.experiments.sweep.command import sweep_command
+from metarl.experiments.sweep.search import search_command
 from metarl.experiments.table import table_command
 from metarl.experiments.tracking import Service
 from metarl.experiments.train import train
@@ -140,6 +141,9 @@ COMMANDS: Mapping[str, Command] = {
     "play": Command(play_command, "play RUN", "the same in a window"),
     "sweep": Command(
         sweep_command, "sweep SPEC.yaml", "all runs of a spec; again: what is missing"
+    ),
+    "search": Command(
+        search_command, "search SPEC.yaml", "values that learn best within ranges, by Optuna"
     ),
     "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),

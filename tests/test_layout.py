@@ -70,6 +70,9 @@ ONLY_IN = {
     "PIL": {f"metarl.experiments.{name}" for name in ("footage", "video_files")},
     "wandb": {"metarl.experiments.tracking"},
     "mlflow": {"metarl.experiments.tracking"},
+    "optuna": {"metarl.experiments.sweep.search_study"},
+    "sqlalchemy": {"metarl.experiments.sweep.search_study"},
+    "ray": {"metarl.experiments.sweep.ray", "metarl.experiments.sweep.ray_tune"},
     "stable_baselines3": {"metarl.envs.sb3"}
     | {f"metarl.experiments.{name}" for name in ("bench.peers", "reptile_sb3", "scratch_ppo")},
     "jinja2": {"metarl.experiments.report.page"},
