@@ -5,6 +5,7 @@ page, so that they follow its light or dark theme.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from docutils import nodes
@@ -60,6 +61,14 @@ def name_what_is_not_here(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = _LINK.sub(linked, source[0])
 
 
+def forget_unreadable_modules(app: Sphinx) -> Iterator[tuple[str, dict[str, object], str]]:
+    """Drop modules without a source from viewcode's list, which would link to no page."""
+    modules = app.env._viewcode_modules
+    for name in [name for name, entry in modules.items() if not entry]:
+        del modules[name]
+    return iter(())
+
+
 def list_environments(_app: Sphinx, docname: str, source: list[str]) -> None:
     """Hang the pages of environments below their table, which the gallery writes."""
     if docname == _ENVIRONMENTS:
@@ -72,4 +81,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("doctree-resolved", lead_to_sources)
     app.connect("doctree-resolved", put_drawings_in)
     app.connect("source-read", list_environments)
+    app.connect("html-collect-pages", forget_unreadable_modules, priority=400)  # before viewcode's
     return {"parallel_read_safe": True, "parallel_write_safe": True}
