@@ -22,7 +22,7 @@ extensions = [
     "metarl_site.mathml",
 ]
 exclude_patterns = ["ext", "templates"]
-nitpicky = False
+suppress_warnings = ["ref.python"]  # two modules may each have a class Trial
 
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 3

@@ -19,6 +19,7 @@ PACKAGES = {
 FOLDER = "reference/generated"
 _PLACEHOLDER = "Alias for field number"  # what Python says of a field that has no docstring
 
+_OPTIONS = ("members", "ignore-module-all", "show-inheritance")
 _NO_TYPE = ("attribute", "data", "property")
 
 
@@ -45,8 +46,9 @@ def heading(text: str) -> str:
 
 
 def module_page(name: str) -> str:
-    """Return the page of one module."""
-    return f"{heading(name)}.. automodule:: {name}\n   :members:\n   :show-inheritance:\n"
+    """Return the page of one module, without what it only passes on from others."""
+    options = "".join(f"   :{option}:\n" for option in _OPTIONS)
+    return f"{heading(name)}.. automodule:: {name}\n{options}"
 
 
 def package_page(package: str, names: Iterable[str]) -> str:

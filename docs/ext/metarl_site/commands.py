@@ -102,7 +102,10 @@ def _group(lines: Sequence[str]) -> Group:
         else:
             entries.append(re.split(r"\s{2,}", row, maxsplit=1))
     about = " ".join(rows[: max(rule, 0)])
-    flags = (Flag(usage, " ".join(text)) for usage, *text in entries)
+    flags = (
+        Flag(usage.replace("{None}|", ""), " ".join(text).removesuffix(" (default: None)"))
+        for usage, *text in entries
+    )
     shown = tuple(flag for flag in flags if not flag.usage.startswith("-h,"))
     return Group(title["title"], about, shown)
 

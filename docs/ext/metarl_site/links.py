@@ -18,7 +18,6 @@ _IMPORT_NAMES = {"metarl": "metarl", "envs": "metarl/envs", "agents": "metarl/ag
 _IMPORT_NAMES["experiments"] = "metarl/experiments"
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<path>[^)#:]+)(?:#[^)]*)?\)")
 _ENVIRONMENTS = "envs/README"
-_TREE = "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
 def source_page(path: Path) -> str | None:
@@ -69,10 +68,17 @@ def forget_unreadable_modules(app: Sphinx) -> Iterator[tuple[str, dict[str, obje
     return iter(())
 
 
-def list_environments(_app: Sphinx, docname: str, source: list[str]) -> None:
-    """Hang the pages of environments below their table, which the gallery writes."""
+def list_environments(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Hang the pages of environments below their table, which the gallery writes, by short names."""
     if docname == _ENVIRONMENTS:
-        source[0] += _TREE
+        pages = sorted((Path(app.srcdir) / "envs").glob("*.md"))
+        rows = [f"{_short_title(path)} <{path.stem}>" for path in pages if path.stem != "README"]
+        source[0] += "\n```{toctree}\n:hidden:\n\n" + "\n".join(rows) + "\n```\n"
+
+
+def _short_title(path: Path) -> str:
+    title = path.read_text().partition("\n")[0].removeprefix("# ")
+    return re.split("[:;,]", title)[0]
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
