@@ -40,6 +40,7 @@ from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.references import Judged, ceiling_curves, reference_curves
 from metarl.experiments.scratch import scratch_command
+from metarl.experiments.sweep.command import sweep_command
 from metarl.experiments.table import table_command
 from metarl.experiments.train import train
 from metarl.files import BrokenFileError
@@ -47,7 +48,7 @@ from metarl.processes import PeerLostError, Processes, connect
 from metarl.runs import Config, RunConflictError, RunLockedError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery")
+_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery", "sweep")
 """Commands whose first argument is no preset: their help is that of their flags."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
@@ -159,6 +160,9 @@ COMMANDS: Mapping[str, Command] = {
     "plot": Command(plot_command, "plot RUN_DIR... --out FILE", "runs in one figure"),
     "adapt": Command(
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
+    ),
+    "sweep": Command(
+        sweep_command, "sweep SPEC.yaml", "all runs of a spec; again: what is missing"
     ),
     "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),

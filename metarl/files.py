@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import safetensors.torch
 import torch
+import yaml
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -42,6 +43,21 @@ def read_regular(file: Path, least: int, most: int) -> bytes:
         return file.read_bytes()
     except OSError as error:
         refuse(file, "missing" if isinstance(error, FileNotFoundError) else str(error))
+
+
+def refuse_rich_yaml(data: bytes) -> None:
+    """Refuse YAML that asks for more than plain values, or blows up when it is read.
+
+    Raises:
+        ValueError, yaml.YAMLError: it has a tag, an alias or deep nesting, or is no YAML at all.
+    """
+    depth = 0
+    for event in yaml.parse(data, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) or depth > _DEEPEST:
+            line = event.start_mark.line + 1 if event.start_mark else "?"
+            raise ValueError(f"line {line}: tags, aliases and deep nesting are not allowed")
 
 
 def parse_json(file: Path, data: bytes) -> Any:

@@ -45,6 +45,9 @@ def read_fields(
             values[key] = _frozen(value)
             if not _fits(values[key], hints[key]):
                 lines.append(f"{path}{key} must be {hints[key]}, got {value!r}")
+            elif hints[key] is float:
+                # A whole number that a person wrote: the same setting must be the same data.
+                values[key] = float(values[key])
     if lines:
         raise InputError(lines)
     return record_type(**values)

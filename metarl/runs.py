@@ -23,6 +23,7 @@ import torch
 import yaml
 
 from metarl.checkpoint import StorageError, write_bytes_atomic, write_json
+from metarl.files import refuse_rich_yaml
 
 Config: TypeAlias = dict[str, object]
 """A nested dict of scalars, lists and dicts, as YAML and JSON both know them."""
@@ -103,13 +104,7 @@ def read_config(path: Path) -> Config:
     if len(data) > _LONGEST_CONFIG:
         raise RunConflictError(f"{file}: longer than {_LONGEST_CONFIG} bytes")
     try:
-        depth = 0
-        for event in yaml.parse(data, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            # Aliases and nesting can blow up a small file; a tag asks for more than plain values.
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) or depth > 50:
-                raise ValueError("tags, aliases and deep nesting are not allowed")
+        refuse_rich_yaml(data)
         config: Any = yaml.safe_load(data)
         if not isinstance(config, dict):
             raise ValueError(f"must be a mapping, got {type(config).__name__}")
@@ -173,7 +168,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             # Before the lock, since that would already be a trace in a folder that is not ours.
             _compare(path, asked, free)
-            lock = _acquire(path / _LOCK)
+            lock = acquire_lock(path / _LOCK)
         except OSError as error:
             raise StorageError(path, 0, error) from error
         run = cls(path, lock)
@@ -230,8 +225,13 @@ def _compare(path: Path, asked: Config, free: Collection[str]) -> Config | None:
     return there
 
 
-def _acquire(file: Path) -> int:
-    """Return the descriptor of the lock file, locked, with this process written into it."""
+def acquire_lock(file: Path) -> int:
+    """Return the descriptor of a lock file, locked until it is closed or this process is gone.
+
+    Raises:
+        RunLockedError: another process holds it; the message says which.
+        OSError: the file cannot be written.
+    """
     lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -248,6 +248,21 @@ def _acquire(file: Path) -> int:
         os.close(lock)
         raise
     return lock
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process has the run in a folder open."""
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _holder(lock: int) -> dict[str, object]:

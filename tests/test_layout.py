@@ -59,6 +59,7 @@ FORBIDDEN_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "rand
 _FACES = ("registration", "gymnasium_single", "gymnasium_vector", "sb3")
 _DOORS = ("from_gymnasium", "one_copy", "gymnasium_spaces", "gymnasium_workers")
 ONLY_IN = {
+    "submitit": {"metarl.experiments.sweep.slurm"},
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench.peers"},

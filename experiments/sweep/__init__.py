@@ -1,0 +1,1 @@
+"""Sweeps: many runs from one short file, on this machine or on others."""
