@@ -5,7 +5,9 @@ from the top left corner, x to the right and y down; the middle of the pixel in 
 is (c + 0.5, r + 0.5). What lies outside of the raster is left out.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +22,7 @@ WALL: Colour = (70, 76, 86)
 GOAL: Colour = (217, 51, 51)
 START: Colour = (150, 156, 166)
 AGENT: Colour = (31, 111, 235)
+PATH: Colour = (140, 180, 245)
 
 
 def shares(colour: Colour) -> tuple[float, float, float]:
@@ -72,12 +75,23 @@ def line(
     colour: Colour,
 ) -> None:
     """Fill the pixels whose middle is at most half a ``width`` from the line between two places."""
-    height, columns = image.shape[:2]
-    across = np.arange(columns)[None, :] + 0.5 - start[0]
-    down = np.arange(height)[:, None] + 0.5 - start[1]
+    reach = width / 2
+    left, right = sorted((start[0], end[0]))
+    upper, lower = sorted((start[1], end[1]))
+    rows = slice(max(math.floor(upper - reach), 0), max(math.ceil(lower + reach), 0))
+    columns = slice(max(math.floor(left - reach), 0), max(math.ceil(right + reach), 0))
+    window = image[rows, columns]
+    across = np.arange(window.shape[1])[None, :] + columns.start + 0.5 - start[0]
+    down = np.arange(window.shape[0])[:, None] + rows.start + 0.5 - start[1]
     run, fall = end[0] - start[0], end[1] - start[1]
     length = run * run + fall * fall
-    share = (across * run + down * fall) / length if length else np.zeros((height, columns))
+    share = (across * run + down * fall) / length if length else np.zeros(window.shape[:2])
     share = np.clip(share, 0.0, 1.0)
     distance = np.hypot(across - share * run, down - share * fall)
-    image[distance <= width / 2] = colour
+    window[distance <= reach] = colour
+
+
+def path(image: Raster, places: Sequence[tuple[float, float]], width: float) -> None:
+    """Draw the way that an agent took through some places, in the colour of paths."""
+    for start, end in itertools.pairwise(places):
+        line(image, start, end, width, PATH)

@@ -55,7 +55,7 @@ goal are ours. ``rl2-2016-large`` is the size of the shifted mazes of ``rl2-2016
 ``blind`` is ours: position alone, with loops.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -185,21 +185,35 @@ class GridMazeEnv:
             success=there.clone(),
         )
 
-    def picture(self, task: int, episode: int) -> NDArray[np.uint8]:
-        """Draw one walker in its maze: [16 side, 16 side, 3] RGB, with its start and its goal."""
+    def place(self, task: int, episode: int) -> NDArray[np.float64]:
+        """Return the row and column of a walker, [2]."""
+        return np.array(self._cell(self._at[task, episode]), dtype=np.float64)
+
+    def picture(
+        self, task: int, episode: int, path: Sequence[NDArray[np.float64]] = ()
+    ) -> NDArray[np.uint8]:
+        """Draw one walker in its maze: [16 side, 16 side, 3] RGB, with its start and its goal.
+
+        The ``path`` leads to the walker through earlier cells.
+        """
         width = self._side + 2 * _BORDER
         grid = self._walls.view(-1, width, width)[task]
         image = drawing.canvas(self._side * _PIXELS, self._side * _PIXELS)
         for row, column in (grid[_BORDER:-_BORDER, _BORDER:-_BORDER] == 1).nonzero().tolist():
             _fill(image, row, column, drawing.WALL)
-        places = (self._start[task, 0], self._goal[task, 0], self._at[task, episode])
-        cells = [divmod(int(place) % width**2, width) for place in places]
-        start, goal, (row, column) = [(r - _BORDER, c - _BORDER) for r, c in cells]
-        _fill(image, *start, drawing.START)
-        _fill(image, *goal, drawing.GOAL)
-        middle = ((column + 0.5) * _PIXELS, (row + 0.5) * _PIXELS)
-        drawing.disc(image, middle, 0.36 * _PIXELS, drawing.AGENT)
+        _fill(image, *self._cell(self._start[task, 0]), drawing.START)
+        _fill(image, *self._cell(self._goal[task, 0]), drawing.GOAL)
+        way = (np.vstack((*path, self.place(task, episode))) + 0.5) * _PIXELS
+        middles = [(x, y) for y, x in way]
+        drawing.path(image, middles, 0.2 * _PIXELS)
+        drawing.disc(image, middles[-1], 0.36 * _PIXELS, drawing.AGENT)
         return image
+
+    def _cell(self, place: Tensor) -> tuple[int, int]:
+        """Return the row and column of a place in the flat tensor."""
+        width = self._side + 2 * _BORDER
+        row, column = divmod(int(place) % width**2, width)
+        return row - _BORDER, column - _BORDER
 
     def _observed_places(self, width: int) -> Tensor:
         """Return what ``position`` shows at each place of one layout with its border, [P, 2]."""

@@ -22,10 +22,12 @@ Source. Zintgraf et al. 2020 (``varibad-2020``), whose trials have 4 episodes of
 be reached in a trial is known exactly: see ``metarl.envs.grid_navi_ceilings``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.checks import COUNT, Allowed, check_fields
@@ -94,8 +96,16 @@ class GridNaviEnv:
         reward = torch.where(there, AT_GOAL, ELSEWHERE)
         return Step(self._cell.clone(), reward, terminated=never, faulty=never, success=there)
 
-    def picture(self, task: int, episode: int) -> Raster:
-        """Draw the grid, y upwards: start, goal and walker; 40 pixels a cell, [H, W, 3] RGB."""
+    def place(self, task: int, episode: int) -> NDArray[np.float64]:
+        """Return the column and row of a walker, [2]."""
+        cell: NDArray[np.float64] = self._cell[task, episode].double().cpu().numpy()
+        return cell
+
+    def picture(self, task: int, episode: int, path: Sequence[NDArray[np.float64]] = ()) -> Raster:
+        """Draw the grid, y upwards: start, goal and walker; 40 pixels a cell, [H, W, 3] RGB.
+
+        The ``path`` leads to the walker through earlier cells.
+        """
         size = self._side * _PIXELS_PER_CELL
         image = drawing.canvas(size + 1, size + 1)
 
@@ -110,8 +120,10 @@ class GridNaviEnv:
         for edge in range(0, size + 1, _PIXELS_PER_CELL):
             drawing.box(image, edge, 0, edge + 1, size + 1, drawing.LINES)
             drawing.box(image, 0, edge, size + 1, edge + 1, drawing.LINES)
-        x, y = (self._cell[task, episode].double().cpu().numpy() + 0.5) * _PIXELS_PER_CELL
-        drawing.disc(image, (x, size - y), 0.3 * _PIXELS_PER_CELL, drawing.AGENT)
+        way = (np.vstack((*path, self.place(task, episode))) + 0.5) * _PIXELS_PER_CELL
+        middles = [(x, size - y) for x, y in way]
+        drawing.path(image, middles, 0.1 * _PIXELS_PER_CELL)
+        drawing.disc(image, middles[-1], 0.3 * _PIXELS_PER_CELL, drawing.AGENT)
         return image
 
 

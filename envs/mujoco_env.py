@@ -117,7 +117,7 @@ class MujocoEnv:
         self._shape, self._time = (1, 1), 0
         self._parameter: Parameters = {}
         self._action, self._before = np.zeros((1, spec.action_size)), np.zeros(1)
-        self._renderer: Renderer | None = None
+        self._renderer = Renderer(body.view)
 
     @cached_property
     def lanes(self) -> tuple["MujocoEnv", ...]:
@@ -202,32 +202,32 @@ class MujocoEnv:
         """
         return self._result(self.physics.finish_step())
 
-    def picture(self, task: int, episode: int) -> NDArray[np.uint8]:
-        """Draw one copy as it is now, with what shows its task: [height, width, 3] RGB.
+    def place(self, task: int, episode: int) -> Array:
+        """Return where the first body of a copy is, [3] in m; errors as of ``picture``."""
+        return self.physics.place_of(self._copy(task, episode))
+
+    def picture(self, task: int, episode: int, path: Sequence[Array] = ()) -> NDArray[np.uint8]:
+        """Draw one copy, its way from earlier places, and its task: [height, width, 3] RGB.
 
         Raises:
-            RuntimeError: before ``reset``; or there is no OpenGL: the message says what to install.
+            RuntimeError: before ``reset``; or, as CannotDrawError, there is no OpenGL.
             IndexError: there is no such copy.
         """
+        copy, mark = self._copy(task, episode), self.body.markers
+        own = {name: values[copy] for name, values in self._parameter.items()}
+        marks = () if mark is None else mark(self.place(task, episode), own)
+        return self._renderer.draw(self.physics, copy, marks, path)
+
+    def close(self) -> None:
+        """Let go of what drawing has taken."""
+        self._renderer.close()
+
+    def _copy(self, task: int, episode: int) -> int:
         if not self._parameter:
             raise RuntimeError(f"{self.spec.name}: reset comes before picture")
         if not (0 <= task < self._shape[0] and 0 <= episode < self._shape[1]):
             raise IndexError(f"no copy {(task, episode)} among {self._shape}")
-        copy, mark = task * self._shape[1] + episode, self.body.markers
-        if self._renderer is None:
-            self._renderer = Renderer(self.physics)
-        own = {name: values[copy] for name, values in self._parameter.items()}
-
-        def markers(place: Array) -> Sequence[Marker]:
-            return () if mark is None else mark(place, own)
-
-        return self._renderer.draw(self.physics, copy, self.body.view, markers)
-
-    def close(self) -> None:
-        """Let go of what drawing has taken."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        return task * self._shape[1] + episode
 
     def _starts(self, streams: Streams) -> tuple[Array, Array]:
         """Draw starts ``qpos`` [N, nq] and ``qvel`` [N, nv] of all copies."""

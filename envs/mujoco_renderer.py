@@ -4,21 +4,26 @@ On Linux they are made through EGL, which needs neither a display nor a graphics
 ``MUJOCO_GL`` (egl, osmesa, glfw), if set, is obeyed.
 """
 
+import itertools
 import os
 import platform
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.checks import CannotDrawError
 from metarl.envs import drawing
 from metarl.envs.physics import BatchPhysics
 
 WIDTH, HEIGHT = 480, 360
 _SHADOWS = 1024  # pixels along a side of the map of shadows
 _MARKERS = 100  # room for this many beside the model's own shapes
+_PATH = 400  # and for so many pieces of a path
+_PATH_WIDTH = 2.0  # pixels
+_PATH_COLOUR = (*drawing.shares(drawing.AGENT), 1.0)
 _NO_GL = (
     "cannot draw: no OpenGL without a window ({why}). On Debian and Ubuntu: apt-get install libegl1"
     " libgl1; or set MUJOCO_GL to osmesa (libosmesa6), or to glfw where there is a display"
@@ -53,10 +58,6 @@ class Marker(NamedTuple):
     """Red, green, blue and opacity, from 0 to 1."""
 
 
-Markers: TypeAlias = Callable[[NDArray[np.float64]], Sequence[Marker]]
-"""From the position [3] of the first body to what is marked."""
-
-
 class _Context(Protocol):
     """An OpenGL context of ``mujoco``'s."""
 
@@ -64,71 +65,98 @@ class _Context(Protocol):
     def free(self) -> None: ...
 
 
+class _Canvas(NamedTuple):
+    """What drawing takes: an OpenGL context, and what MuJoCo keeps in it."""
+
+    context: _Context
+    drawer: mujoco.MjrContext
+    scene: mujoco.MjvScene
+
+
 class Renderer:
-    """Draws copies of one model. Owns an OpenGL context.
+    """Draws copies of one model. Owns an OpenGL context from the first picture on."""
 
-    Raises:
-        RuntimeError: there is no OpenGL; the message says what to install.
-    """
-
-    def __init__(self, physics: BatchPhysics) -> None:
-        # A model of its own: smaller shadows draw three times as fast without a graphics card.
-        model, _ = physics.copy_of(0)
-        model.vis.quality.shadowsize = _SHADOWS
-        self._context = _new_context()
-        try:
-            self._context.make_current()
-            self._drawer = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        except (mujoco.FatalError, RuntimeError) as error:
-            self._context.free()
-            raise RuntimeError(_NO_GL.format(why=error)) from error
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._drawer)
-        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + _MARKERS)
-        self._options = mujoco.MjvOption()
+    def __init__(self, view: View) -> None:
+        self._view, self._options = view, mujoco.MjvOption()
+        self._canvas: _Canvas | None = None
 
     def draw(
-        self, physics: BatchPhysics, copy: int, view: View, markers: Markers
+        self,
+        physics: BatchPhysics,
+        copy: int,
+        markers: Sequence[Marker],
+        path: Sequence[NDArray[np.float64]],
     ) -> NDArray[np.uint8]:
-        """Return a picture of one copy as it is now, [height, width, 3] RGB."""
+        """Return a picture of one copy as it is now, [height, width, 3] RGB.
+
+        Its first body has come through the places ``path``, [3] in m; of many, some are left out.
+        A camera that follows it shows no path.
+
+        Raises:
+            CannotDrawError: there is no OpenGL; the message says what to install.
+        """
+        if self._canvas is None:
+            self._canvas = _new_canvas(physics)
+        context, drawer, scene = self._canvas
         model, data = physics.copy_of(copy)
-        mujoco.mjv_updateScene(
-            model,
-            data,
-            self._options,
-            None,
-            _camera(view),
-            mujoco.mjtCatBit.mjCAT_ALL.value,
-            self._scene,
-        )
-        for marker in markers(data.xpos[1]):
-            self._add(marker)
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        camera = _camera(self._view)
+        mujoco.mjv_updateScene(model, data, self._options, None, camera, everything, scene)
+        for marker in markers:
+            _add(scene, marker)
+        way = [] if self._view.follow else [*path[:: 1 + len(path) // _PATH], data.xpos[1]]
+        for start, end in itertools.pairwise(way):
+            piece = Marker(start, end - start, size=_PATH_WIDTH, colour=_PATH_COLOUR)
+            _add(scene, piece, mujoco.mjtGeom.mjGEOM_LINE)
         picture = np.empty((HEIGHT, WIDTH, 3), dtype=np.uint8)
-        self._context.make_current()
+        context.make_current()
         window = mujoco.MjrRect(0, 0, WIDTH, HEIGHT)
-        mujoco.mjr_render(window, self._scene, self._drawer)
-        mujoco.mjr_readPixels(picture, None, window, self._drawer)
+        mujoco.mjr_render(window, scene, drawer)
+        mujoco.mjr_readPixels(picture, None, window, drawer)
         return np.flipud(picture).copy()  # OpenGL counts rows from below
 
     def close(self) -> None:
-        """Free the context. Nothing can be drawn after that."""
-        self._context.make_current()
-        self._drawer.free()
-        self._context.free()
+        """Free the context; the next picture takes another."""
+        if self._canvas is not None:
+            self._canvas.context.make_current()
+            self._canvas.drawer.free()
+            self._canvas.context.free()
+            self._canvas = None
 
-    def _add(self, marker: Marker) -> None:
-        scene = self._scene
-        if scene.ngeom >= scene.maxgeom:
-            raise ValueError(f"more than {_MARKERS} markers")
-        geom, kind = scene.geoms[scene.ngeom], mujoco.mjtGeom.mjGEOM_SPHERE
-        if marker.arrow is not None:
-            kind = mujoco.mjtGeom.mjGEOM_ARROW
-        place, turn = np.asarray(marker.position, dtype=np.float64), np.eye(3).flatten()
-        colour = np.array(marker.colour, dtype=np.float32)
-        mujoco.mjv_initGeom(geom, kind.value, np.full(3, marker.size), place, turn, colour)
-        if marker.arrow is not None:
-            mujoco.mjv_connector(geom, kind.value, marker.size, place, place + marker.arrow)
-        geom.category = mujoco.mjtCatBit.mjCAT_DECOR.value  # casts no shadow
-        scene.ngeom += 1
+
+def _new_canvas(physics: BatchPhysics) -> _Canvas:
+    # A model of its own: smaller shadows draw three times as fast without a graphics card.
+    model, _ = physics.copy_of(0)
+    model.vis.quality.shadowsize = _SHADOWS
+    context = _new_context()
+    try:
+        context.make_current()
+        drawer = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+    except (mujoco.FatalError, RuntimeError) as error:
+        context.free()
+        raise CannotDrawError(_NO_GL.format(why=error)) from error
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, drawer)
+    room = model.ngeom + model.nsite + _MARKERS + _PATH
+    return _Canvas(context, drawer, mujoco.MjvScene(model, maxgeom=room))
+
+
+def _add(
+    scene: mujoco.MjvScene,
+    marker: Marker,
+    rod: mujoco.mjtGeom = mujoco.mjtGeom.mjGEOM_ARROW,
+) -> None:
+    """Add a marker; one with an ``arrow`` is a rod of that kind."""
+    if scene.ngeom >= scene.maxgeom:
+        raise ValueError(f"more than {_MARKERS} markers")
+    geom = scene.geoms[scene.ngeom]
+    kind = mujoco.mjtGeom.mjGEOM_SPHERE if marker.arrow is None else rod
+    place, turn = np.asarray(marker.position, dtype=np.float64), np.eye(3).flatten()
+    colour = np.array(marker.colour, dtype=np.float32)
+    mujoco.mjv_initGeom(geom, kind.value, np.full(3, marker.size), place, turn, colour)
+    if marker.arrow is not None:
+        mujoco.mjv_connector(geom, kind.value, marker.size, place, place + marker.arrow)
+    geom.category = mujoco.mjtCatBit.mjCAT_DECOR.value  # casts no shadow
+    scene.ngeom += 1
 
 
 def _camera(view: View) -> mujoco.MjvCamera:
@@ -152,5 +180,5 @@ def _new_context() -> _Context:
             from mujoco.gl_context import GLContext  # noqa: PLC0415  MUJOCO_GL may switch it off
         context: _Context = GLContext(WIDTH, HEIGHT)
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        raise RuntimeError(_NO_GL.format(why=error)) from error
+        raise CannotDrawError(_NO_GL.format(why=error)) from error
     return context

@@ -63,12 +63,13 @@ policy squashed to [-1, 1] kept displacements within 0.1. Zintgraf et al. 2020: 
 drawn afresh.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields, fault_in_choice
@@ -212,32 +213,40 @@ class NavigationEnv:
             success=reached,
         )
 
-    def picture(self, task: int, episode: int) -> Raster:
+    def place(self, task: int, episode: int) -> NDArray[np.float64]:
+        """Return the position of a point, [2]."""
+        position: NDArray[np.float64] = self._position[task, episode].double().cpu().numpy()
+        return position
+
+    def picture(self, task: int, episode: int, path: Sequence[NDArray[np.float64]] = ()) -> Raster:
         """Draw a point, the origin and the goal, as large as it is; [256, 256, 3] RGB.
 
-        The picture reaches beyond the goals; a point that has left it is drawn at its edge.
+        The picture reaches beyond the goals; a point that has left it is drawn at its edge. The
+        ``path`` leads there through earlier positions.
         """
         config = self._config
         goal = self._goal[task, 0].double().cpu().numpy()
         reach = 1.25 * max(config.goal_range, float(np.abs(goal).max()))
         pixels_per_unit = _PIXELS / (2.0 * reach)
 
-        def place(x: float, y: float) -> tuple[float, float]:
+        def pixel(x: float, y: float) -> tuple[float, float]:
             """Pixels from the top left corner."""
             return (x + reach) * pixels_per_unit, (reach - y) * pixels_per_unit
 
         image = drawing.canvas(_PIXELS, _PIXELS)
-        drawing.line(image, place(-reach, 0), place(reach, 0), 1.0, drawing.LINES)
-        drawing.line(image, place(0, -reach), place(0, reach), 1.0, drawing.LINES)
-        x, y = place(*goal)
+        drawing.line(image, pixel(-reach, 0), pixel(reach, 0), 1.0, drawing.LINES)
+        drawing.line(image, pixel(0, -reach), pixel(0, reach), 1.0, drawing.LINES)
+        x, y = pixel(*goal)
         size = max(config.goal_size * pixels_per_unit, 4.0)
         if config.goal_shape == "box":
             drawing.box(image, y - size, x - size, y + size, x + size, drawing.GOAL)
         else:
             drawing.disc(image, (x, y), size, drawing.GOAL)
-        drawing.ring(image, place(0, 0), 5.0, 1.5, drawing.START)
-        position = self._position[task, episode].double().cpu().numpy().clip(-reach, reach)
-        drawing.disc(image, place(*position), 5.0, drawing.AGENT)
+        drawing.ring(image, pixel(0, 0), 5.0, 1.5, drawing.START)
+        way = np.vstack((*path, self.place(task, episode))).clip(-reach, reach)
+        pixels = [pixel(*position) for position in way]
+        drawing.path(image, pixels, 2.0)
+        drawing.disc(image, pixels[-1], 5.0, drawing.AGENT)
         return image
 
     def _reward(self, distance: Tensor, before: Tensor, reached: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class OneCopy:
         """Apply an action [1, 1, A], or a choice [1, 1].
 
         Where ``running`` [1, 1] is off the environment is left alone, as Gymnasium wants it after
-        an end: the last observation comes again, and no reward.
+        an end: the last observation comes again, and no reward. Success is ``info["success"]``.
 
         Raises:
             EnvFaultError: the episode was truncated before the horizon.
@@ -107,8 +107,13 @@ class OneCopy:
                 f"{self.spec.name}: truncated at step {self._time}, before the horizon of"
                 f" {self.spec.horizon} steps: give OneCopy a lower one"
             )
-        ends = (torch.tensor([[bool(flag)]]) for flag in (terminated, faulty))
-        return Step(self._obs(obs), torch.tensor([[float(reward)]]), *ends)
+        return Step(
+            obs=self._obs(obs),
+            reward=torch.tensor([[float(reward)]]),
+            terminated=torch.tensor([[bool(terminated)]]),
+            faulty=torch.tensor([[faulty]]),
+            success=torch.tensor([[bool(info["success"])]]) if "success" in info else None,
+        )
 
     def _placed(self, action: Tensor) -> Any:
         assert self.action_range is not None

@@ -261,6 +261,12 @@ class BatchPhysics:
             mujoco.mj_forward(model, data)
         return model, data
 
+    def place_of(self, copy: int) -> NDArray[np.float64]:
+        """Return where the first body of a copy is, [3] in m."""
+        _, data = self.copy_of(copy)
+        place: NDArray[np.float64] = data.xpos[1].copy()
+        return place
+
     def set_constants(self) -> None:
         """Recompute what the model derives from its fields, after writing to expanded ones."""
         with _quiet:

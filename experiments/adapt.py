@@ -15,7 +15,7 @@ from metarl.checks import COUNT, COUNT_OR_ZERO, SEED, InputError, check_fields
 from metarl.envs.one_copy import OneCopy
 from metarl.envs.task_dicts import TaskDict, as_dicts, from_dicts
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.evaluate import load_run
+from metarl.experiments.evaluation.scoring import load_run
 from metarl.kept_policy import Made
 from metarl.policies import ActsByPolicy, CategoricalPolicy
 from metarl.policy_export import check_export

@@ -1,7 +1,6 @@
 """The command line: ``metarl list | train | evaluate | adapt | table | plot | ...``."""
 
 import importlib.metadata
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +11,9 @@ from typing import Annotated, NamedTuple
 import tyro
 
 from metarl.checks import (
-    COUNT,
     COUNT_OR_ZERO,
+    NON_NEGATIVE,
+    CannotDrawError,
     EnvFaultError,
     InputError,
     check_fields,
@@ -22,38 +22,39 @@ from metarl.checks import (
 from metarl.experiments.adapt import adapt_command
 from metarl.experiments.arguments import parse, plain_console, preset_argument
 from metarl.experiments.bench.commands import bench_command
+from metarl.experiments.callbacks import Callback, EarlyStop, StopAtReturn
 from metarl.experiments.check.command import check_command
-from metarl.experiments.evaluate import (
-    as_json,
-    evaluate,
-    load_run,
-    print_curves,
-    report,
-    request_for,
-    summaries_of,
-)
-from metarl.experiments.experiment import Device, Experiment
+from metarl.experiments.evaluation.command import evaluate_command
+from metarl.experiments.experiment import Experiment
 from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
 from metarl.experiments.listing import list_command
+from metarl.experiments.play import play_command
 from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
-from metarl.experiments.references import Judged, ceiling_curves, reference_curves
+from metarl.experiments.record import Sitting
+from metarl.experiments.report.command import report_command
 from metarl.experiments.scratch import scratch_command
+from metarl.experiments.share.commands import export_command, pull_command, push_command
 from metarl.experiments.sweep.command import sweep_command
+from metarl.experiments.sweep.search import search_command
 from metarl.experiments.table import table_command
+from metarl.experiments.tracking import Service
 from metarl.experiments.train import train
+from metarl.experiments.video import video_command
 from metarl.files import BrokenFileError
+from metarl.locks import RunLockedError
 from metarl.processes import PeerLostError, Processes, connect
-from metarl.runs import Config, RunConflictError, RunLockedError
+from metarl.runs import RunConflictError
 
 _HELP = ("-h", "--help")
-_EXPLAIN_THEMSELVES = ("evaluate", "adapt", "table", "plot", "check", "gallery", "sweep")
-"""Commands whose first argument is no preset: their help is that of their flags."""
+_SHOW_USAGE = ("list", "train", "scratch", "bench")
+"""Commands whose flags depend on their first argument: help before it is that of all commands."""
 _USER_MISTAKE = 2
 _PEER_LOST = 75
 _STATUSES: Mapping[type[Exception], int] = {
     InputError: _USER_MISTAKE,
+    CannotDrawError: _USER_MISTAKE,
     BrokenFileError: _USER_MISTAKE,
     RunConflictError: _USER_MISTAKE,
     RunLockedError: _USER_MISTAKE,
@@ -72,34 +73,35 @@ class TrainArgs:
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     out: Path | None = None
     """Folder of the run; by default a place under runs/ that follows from the configuration."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateArgs:
-    """Adaptation curve of a run on held-out tasks, beside its floors."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """Folder of the run."""
-    adaptations: int | None = None
-    """Adaptation steps on each task; left out, 3, or for agents with memory those of training."""
-    tasks: int = 40
-    """Held-out tasks; all of them where the list is shorter."""
-    json: bool = False
-    """Print one JSON object, of the agent and what is asked for beside it; write no files."""
-    references: tuple[Path, ...] = ()
-    """Folders of runs on the same environment, and files of metarl scratch, to show beside it."""
-    ceilings: bool = False
-    """Show what can be reached too, where the family computes it (docs/ceilings.md)."""
-    best: bool = False
-    """Take the weights that were best in validation instead of the last ones."""
-    device: Device = "cpu"
-    """Where to evaluate, wherever the run was trained."""
-    threads: int = 0
-    """Threads of the physics; 0 takes every core of this process."""
+    track: tyro.conf.UseAppendAction[tuple[Service, ...]] = ()
+    """A service that is sent the metrics, besides TensorBoard; may be given again for another."""
+    stop_patience: int = 0
+    """Stop after so many validations in a row without a better one; 0 for never."""
+    stop_min_delta: float = 0.0
+    """By how much a validation must be better to count as such."""
+    stop_at: float | None = None
+    """Stop when a validation reaches this return after adaptation."""
+    go_on: bool = False
+    """Train on where a run was stopped early."""
 
     def __post_init__(self) -> None:
-        steps = {} if self.adaptations is None else {"adaptations": COUNT_OR_ZERO}
-        check_fields(self, {"tasks": COUNT, "threads": COUNT_OR_ZERO} | steps)
+        stops = self.stop_patience > 0 or self.stop_at is not None
+        check_fields(
+            self,
+            {"stop_patience": COUNT_OR_ZERO, "stop_min_delta": NON_NEGATIVE},
+            "TrainArgs.stop_patience and stop_at need validations, got --evaluate-every 0"
+            if stops and not self.experiment.evaluate_every
+            else None,
+        )
+
+    def sitting(self) -> Sitting:
+        """Return what these flags say of this sitting."""
+        rules: list[Callback] = []
+        if self.stop_patience:
+            rules.append(EarlyStop(patience=self.stop_patience, min_delta=self.stop_min_delta))
+        if self.stop_at is not None:
+            rules.append(StopAtReturn(value=self.stop_at))
+        return Sitting(callbacks=rules, track=tuple(dict.fromkeys(self.track)), go_on=self.go_on)
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -113,35 +115,8 @@ def _train(arguments: Sequence[str], processes: Processes) -> int:
     with as_one(processes):
         experiment, flags = preset_argument("train", arguments)
         args = parse(TrainArgs, flags, f"train {experiment.preset}", TrainArgs(experiment))
-    return train(args.experiment, args.out, plain_console(stderr=True), processes)
-
-
-def evaluate_command(arguments: Sequence[str]) -> int:
-    """Run ``metarl evaluate RUN_DIR [flags]``."""
-    args = parse(EvaluateArgs, arguments, "evaluate")
-    notes = plain_console(stderr=True)
-    machine: Config = {"device": args.device, "threads": args.threads}
-    place = "best" if args.best else "checkpoints"
-    experiment, parts, checkpoint = load_run(args.run_dir, place, machine, notes)
-    request = request_for(experiment, parts, args.adaptations, args.tasks)
-    if request.tasks < args.tasks:
-        notes.print(f"note: the held-out list ends after {request.tasks} tasks")
-    judged = Judged(experiment, parts, request)
-    others = reference_curves(judged, args.references, machine, notes)
-    if args.ceilings:
-        others |= ceiling_curves(judged, notes)
-    if args.json:
-        tasks = parts.distribution.held_out(request.tasks)
-        curve = evaluate(experiment, parts, parts.agent, tasks, request.adaptations)
-        shown = {"references": summaries_of(others)} if others else {}
-        print(json.dumps(as_json(experiment, checkpoint.iteration, curve) | shown))
-        return 0
-    curves, picture = report(
-        experiment, parts, checkpoint.iteration, request, args.run_dir / "eval", others
-    )
-    print_curves(curves, parts, plain_console())
-    notes.print(f"wrote {picture} and the JSON beside it")
-    return 0
+        sitting = args.sitting()
+    return train(args.experiment, args.out, plain_console(stderr=True), processes, sitting)
 
 
 class Command(NamedTuple):
@@ -158,14 +133,23 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(evaluate_command, "evaluate RUN_DIR", "adaptation curve on held-out tasks"),
     "table": Command(table_command, "table RUN_DIR...", "final results of runs, side by side"),
     "plot": Command(plot_command, "plot RUN_DIR... --out FILE", "runs in one figure"),
+    "report": Command(report_command, "report RUN_DIR... --out FILE", "runs as one HTML page"),
     "adapt": Command(
         adapt_command, "adapt RUN --task JSON --out DIR", "adapt to one task, keep the policy"
     ),
+    "video": Command(video_command, "video RUN", "a task before and after adaptation, filmed"),
+    "play": Command(play_command, "play RUN", "the same in a window"),
     "sweep": Command(
         sweep_command, "sweep SPEC.yaml", "all runs of a spec; again: what is missing"
     ),
+    "search": Command(
+        search_command, "search SPEC.yaml", "values that learn best within ranges, by Optuna"
+    ),
     "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),
+    "export": Command(export_command, "export RUN_DIR --out DIR", "a run as a folder to share"),
+    "push": Command(push_command, "push RUN_DIR USER/NAME", "a run to the Hugging Face hub"),
+    "pull": Command(pull_command, "pull USER/NAME --out DIR", "a run from the Hugging Face hub"),
     "gallery": Command(gallery_command, "gallery --out DIR", "a page for each family of tasks"),
     "bench": Command(bench_command, "bench PRESET|envs|gpu|scaling", "measure speed"),
 }
@@ -175,13 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
     A user's mistake ends with status 2 and one line for each fault; a run that diverged with 1; a
-    disk that cannot be written with 74; the loss of another process with 75; an interruption with
-    130.
+    disk that cannot be written, or a hub that cannot be reached, with 74; the loss of another
+    process with 75; an interruption with 130.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in _HELP or (
-        name in COMMANDS and rest[:1] and rest[0] in _HELP and name not in _EXPLAIN_THEMSELVES
-    ):
+    if name in _HELP or (name in _SHOW_USAGE and rest[:1] and rest[0] in _HELP):
         _print_usage()
         return 0
     if name == "--version":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -136,6 +137,22 @@ def from_dict(config: Config, source: Path) -> Experiment:
         return read_fields(Experiment, rest, "")
     except InputError as error:
         raise InputError(f"{source}: {line}" for line in error.lines) from None
+
+
+def environment_name(config: Mapping[str, object]) -> str:
+    """Name a stored environment by its preset, or by what it has other than the first one."""
+    env = dict(config)
+    name = str(env.pop("name"))
+    presets = envs.ENVS[name].presets if name in envs.ENVS else {}
+    published = {key: plain(dataclasses.asdict(preset)) for key, preset in presets.items()}
+    for key, values in published.items():
+        if values == env:
+            return f"{name}, {key}"
+    first: dict[str, object] = next(iter(published.values()), {})
+    other = [
+        f"{key} {value}" for key, value in env.items() if key not in first or first[key] != value
+    ]
+    return f"{name} ({', '.join(other)})"
 
 
 def _mapping(value: object) -> Config:

@@ -6,13 +6,13 @@ matplotlib is imported when a figure is drawn, and used without pyplot: no state
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metarl.checkpoint import write_bytes_atomic
-from metarl.statistics import CurveSummary, FloatArray
+from metarl.statistics import CurveSummary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,20 +31,24 @@ _FLOORS = (
 SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
 _MANY = (_AGENT, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
-INK, _AXIS = "#333333", "#999999"
+STEPS, INK, _AXIS = "gradient steps on the task", "#333333", "#999999"
 _SIZE = (6.4, 4.2)
 _DPI = 150
+_NO_DATE: Mapping[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 _SMOOTHED_OVER = 60
 _FEW_POINTS = 3
 
 
 def adaptation_figure(
-    path: Path, title: str, curves: Mapping[str, CurveSummary], score_label: str
+    path: Path,
+    title: str,
+    curves: Mapping[str, CurveSummary],
+    score_label: str,
+    steps: str = STEPS,
 ) -> None:
-    """Draw score against gradient steps: the IQM of each curve with its 95% interval as a band.
+    """Draw score against steps: the IQM of each curve, and its 95% interval as a band.
 
-    The first curve is the agent; the others are what it is measured against and stay in the
-    background. The suffix of ``path`` decides the format.
+    The first curve is the agent; in the background are those that it is measured against.
 
     Raises:
         ValueError: there is no curve.
@@ -56,7 +60,7 @@ def adaptation_figure(
         _draw_curve(axes, f"{name}: {_ends(curve.iqm)}", curve, place)
     longest = max(len(curve.iqm) for curve in curves.values())
     axes.set_xticks(np.arange(0, longest, max(1, -(-longest // 12))))
-    axes.set_xlabel("gradient steps on the task")
+    axes.set_xlabel(steps)
     axes.set_ylabel(score_label)
     _legend(axes, "IQM, first to last step (band: 95% interval)")
     save_figure(figure, path)
@@ -92,77 +96,13 @@ def learning_figure(
         colour = SERIES[place % len(SERIES)]
         raw = np.asarray(values, dtype=np.float64)
         axes.plot(x, raw, color=colour, alpha=0.3, linewidth=0.8, zorder=2)
-        smooth = _moving_average(raw, 1 + 2 * (len(raw) // _SMOOTHED_OVER))
+        smooth = moving_average(raw, 1 + 2 * (len(raw) // _SMOOTHED_OVER))
         axes.plot(x, smooth, color=colour, linewidth=2.0, marker=marker, label=name, zorder=3)
     axes.set_xlabel(f"environment steps ({unit}), adaptation included")
     axes.set_ylabel("return")
     _iterations_on_top(axes, np.asarray(iterations, dtype=np.float64), x)
     _legend(axes, None)
     save_figure(figure, path)
-
-
-def comparison_figure(
-    path: Path,
-    title: str,
-    learning: Mapping[str, tuple[FloatArray, FloatArray]],
-    adapting: Mapping[str, CurveSummary],
-    score_label: str,
-) -> None:
-    """Draw several settings: on the left as they learned, on the right as they adapt at the end.
-
-    Args:
-        path: of a PNG.
-        title: of the figure.
-        learning: by setting, env steps [P] and returns after adaptation [seeds, P]: the mean over
-            seeds is a line, their range a band.
-        adapting: curves on held-out tasks by setting, with the same names; others are floors.
-        score_label: what a score is.
-    """
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    size = (2 * _SIZE[0], _SIZE[1] + 0.12 * len(adapting))
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    figure.suptitle(title, fontsize=11, color=INK, x=0.02, ha="left")
-    left, right = figure.subplots(1, 2)
-    for place, (name, (env_steps, returns)) in enumerate(learning.items()):
-        width = 1 + 2 * (returns.shape[1] // _SMOOTHED_OVER)
-        smooth = np.stack([_moving_average(row, width) for row in returns])
-        _draw_band(left, env_steps / 1e6, smooth.min(0), smooth.max(0), place)
-        left.plot(env_steps / 1e6, smooth.mean(0), linewidth=1.8, **_of_many(place))
-        _draw_adapting(right, name, adapting[name], place)
-    floors = [name for name in adapting if name not in learning]
-    for place, name in enumerate(floors, start=1):
-        style = {"color": _FLOORS[0][0], "linestyle": _DASHES[place % len(_DASHES)]}
-        right.plot(adapting[name].iqm, marker=".", label=name, **style)
-    steps = "environment steps (millions), adaptation included"
-    left.set(xlabel=steps, ylabel="return after adaptation, in training")
-    right.set(xlabel="adaptations on a held-out task", ylabel=score_label)
-    right.set_xticks(range(max(len(curve.iqm) for curve in adapting.values())))
-    for axes in (left, right):
-        style_axes(axes)
-    note = "right: IQM, first to last (band: 95% interval)"
-    figure.legend(loc="outside lower left", ncols=2, title=note, frameon=False, handlelength=4)
-    save_figure(figure, path)
-
-
-def _draw_adapting(axes: "Axes", name: str, curve: CurveSummary, place: int) -> None:
-    """Draw the adaptation curve of one of many settings."""
-    rounds = np.arange(len(curve.iqm), dtype=np.float64)
-    _draw_band(axes, rounds, curve.ci_low, curve.ci_high, place)
-    label = f"{name}: {_ends(curve.iqm)}"
-    axes.plot(rounds, curve.iqm, label=label, marker="o", markersize=4, **_of_many(place))
-
-
-def _draw_band(
-    axes: "Axes", x: FloatArray, low: Sequence[float], high: Sequence[float], place: int
-) -> None:
-    axes.fill_between(x, low, high, color=_of_many(place)["color"], alpha=0.13, linewidth=0)
-
-
-def _of_many(place: int) -> dict[str, Any]:
-    """Return the look of one of many lines: each colour comes once with each kind of dashes."""
-    dashes = _DASHES[place // len(_MANY) % len(_DASHES)]
-    return {"color": _MANY[place % len(_MANY)], "linestyle": dashes}
 
 
 def scaling_figure(
@@ -260,7 +200,7 @@ def _iterations_on_top(
     top.spines["top"].set_visible(False)
 
 
-def _moving_average(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+def moving_average(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """Centred mean of the finite values in an odd ``width`` of places; NaN where there is none."""
     known = np.isfinite(values)
     window = np.ones(width)
@@ -290,8 +230,19 @@ def _legend(axes: "Axes", title: str | None) -> None:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as a PNG, whole or not at all."""
+    """Write a figure, whole or not at all; the suffix of ``path`` decides the format.
+
+    The same figure makes the same bytes. Letters in a PDF are TrueType, which can be searched, cut
+    out and edited, and which publishers accept.
+
+    Raises:
+        ValueError: matplotlib knows no such format.
+    """
+    import matplotlib as mpl  # noqa: PLC0415
+
     path.parent.mkdir(parents=True, exist_ok=True)
+    kind = path.suffix.removeprefix(".")
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=_DPI, format="png")
+    with mpl.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "metarl"}):
+        figure.savefig(picture, dpi=_DPI, format=kind, metadata=_NO_DATE.get(kind))
     write_bytes_atomic(path, picture.getvalue())

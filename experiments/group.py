@@ -97,13 +97,19 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def agree(self, processes: Processes) -> None:
-        """Make a signal that came to one of several processes one for all of them."""
-        if processes.size > 1:
-            # Without torchrun, which was killed, nobody would ever end them.
-            orphaned = signal.SIGTERM if os.getppid() != self._parent else 0
-            (number,) = processes.highest(self.number or orphaned)
-            self.number = number or None
+    def agree(self, processes: Processes, *wishes: bool) -> list[bool]:
+        """Make a signal that came to one of several processes one for all of them.
+
+        Returns:
+            Each wish, which is one for all where one process has it.
+        """
+        if processes.size == 1:
+            return list(wishes)
+        # Without torchrun, which was killed, nobody would ever end them.
+        orphaned = signal.SIGTERM if os.getppid() != self._parent else 0
+        number, *agreed = processes.highest(self.number or orphaned, *wishes)
+        self.number = number or None
+        return [bool(wish) for wish in agreed]
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self.number is not None or not self.patient:

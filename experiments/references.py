@@ -14,21 +14,19 @@ from rich.console import Console
 
 from metarl import envs
 from metarl.checks import InputError
-from metarl.experiments.evaluate import (
+from metarl.experiments.evaluation.scoring import (
     EVALUATION_STREAMS,
     Curve,
-    EvaluationRequest,
+    Judged,
     curve_of,
-    evaluate,
+    learned_from,
     load_run,
     score_label,
     score_table,
 )
-from metarl.experiments.experiment import Experiment, Parts, to_dict
-from metarl.experiments.scratch import SPLIT
+from metarl.experiments.experiment import Experiment, to_dict
 from metarl.files import BrokenFileError, parse_json
 from metarl.plain_data import read_fields
-from metarl.protocols import HasMemory
 from metarl.runs import Config, differences
 
 _LONGEST_LINE = 300
@@ -47,14 +45,6 @@ class Learned(NamedTuple):
     """As many: of each task."""
     per_task: tuple[tuple[float, ...], ...]
     """Scores, by task, then as ``rounds``."""
-
-
-class Judged(NamedTuple):
-    """The run that references stand beside, and how it is evaluated."""
-
-    experiment: Experiment
-    parts: Parts
-    request: EvaluationRequest
 
 
 def reference_curves(
@@ -93,48 +83,48 @@ def ceiling_curves(judged: Judged, notes: Console) -> dict[str, Curve]:
         judged: the run that they stand beside.
         notes: told of what cannot be computed.
     """
-    experiment, parts, request = judged
-    family = envs.ENVS[envs.name_of(experiment.env)]
+    experiment, parts, _ = judged
+    family, config = envs.ENVS[envs.name_of(experiment.env)], judged.config(parts.agent)
     if not family.ceilings:
         notes.print(f"note: nothing can be computed for {parts.env.spec.name}")
-    tasks = parts.distribution.held_out(request.tasks)
-    rounds = request.adaptations + 1
-    # Each copy of an agent with memory is a trial of its own, of one episode a round.
-    episodes = 1 if isinstance(parts.agent, HasMemory) else experiment.episodes
+    tasks, rounds = judged.tasks(), config.in_sight
+    total = parts.env.spec.score_is_total and not config.score_is_mean
     curves = {}
     for name, ceiling in family.ceilings.items():
         try:
-            returns = ceiling(experiment.env, tasks, rounds * episodes, EVALUATION_STREAMS.at(name))
+            returns = ceiling(experiment.env, tasks, sum(rounds), EVALUATION_STREAMS.at(name))
         except InputError as error:
             notes.print(f"note: no curve for {name}: {error}")
             continue
-        by_round = returns.cpu().reshape(len(returns), rounds, episodes)
-        total = parts.env.spec.score_is_total
-        curves[name] = curve_of(by_round.sum(-1) if total else by_round.mean(-1))
+        by_round = torch.split(returns.cpu(), list(rounds), 1)
+        scores = [part.sum(-1) if total else part.mean(-1) for part in by_round]
+        curves[name] = curve_of(torch.stack(scores, 1), learned_from(config))
     return curves
 
 
 def _of_run(judged: Judged, folder: Path, machine: Config, notes: Console) -> dict[str, Curve]:
     other, parts, _ = load_run(folder, "checkpoints", machine, notes)
     _refuse_other_tasks(judged.experiment, to_dict(other)["env"], folder)
-    told = judged.parts._replace(env=parts.env)
-    tasks = judged.parts.distribution.held_out(judged.request.tasks, SPLIT)
-    adaptations = judged.request.adaptations
-    return {other.preset: evaluate(judged.experiment, told, parts.agent, tasks, adaptations)}
+    # In rounds of a protocol with numbers of its own each agent is judged as one of its kind.
+    like = judged.parts.agent if judged.request.protocol == "standard" else parts.agent
+    there = judged._replace(parts=judged.parts._replace(env=parts.env))
+    return {other.preset: there.score(parts.agent, judged.config(like))}
 
 
 def _of_file(judged: Judged, file: Path) -> dict[str, Curve]:
     """Return two curves: after as many rounds as an agent has seen, and the large budget's."""
     learned, request = _read(file), judged.request
     _refuse_other_tasks(judged.experiment, learned.env, file)
+    if request.protocol != "standard":
+        raise InputError([f"{file}: learning from scratch has no {request.protocol} protocol"])
     told = {
-        "split": SPLIT,
-        "episodes": judged.experiment.episodes,
-        "score": score_label(judged.parts),
+        "split": request.split,
+        "episodes": judged.config(judged.parts.agent).episodes,
+        "score": score_label(judged.parts, request),
     }
     stored = learned._asdict()
     lines = [
-        f"{file}: {name} is {stored[name]!r}, and {value!r} in the run"
+        f"{file}: {name} is {stored[name]!r}, and {value!r} in this evaluation"
         for name, value in told.items()
         if stored[name] != value
     ]
@@ -143,10 +133,11 @@ def _of_file(judged: Judged, file: Path) -> dict[str, Curve]:
     scores = torch.tensor(learned.per_task, dtype=torch.float64)[: request.tasks]
     early = [place for place, n in enumerate(learned.rounds) if n == place <= request.adaptations]
     number = f"{len(scores)} task{'s' if len(scores) > 1 else ''}"
+    episodes, last = [learned.episodes * n for n in learned.rounds], request.adaptations + 1
     return {
-        f"from scratch, {number}": curve_of(scores[:, early]),
+        f"from scratch, {number}": curve_of(scores[:, early], episodes[: len(early)]),
         f"from scratch, {learned.env_steps[-1]:,} steps, {number}": curve_of(
-            scores[:, -1:].expand(-1, request.adaptations + 1)
+            scores[:, -1:].expand(-1, last), episodes[-1:] * last
         ),
     }
 

@@ -19,11 +19,9 @@ from rich.table import Table
 from metarl.checkpoint import write_json
 from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
 from metarl.experiments.arguments import ResultArgs, parse, plain_console, preset_argument
-from metarl.experiments.evaluate import score_label
+from metarl.experiments.evaluation.scoring import score_label
 from metarl.experiments.experiment import Experiment, build, to_dict
 from metarl.runs import Config, system_facts
-
-SPLIT = "test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +30,8 @@ class ScratchRequest:
 
     tasks: int = 4
     """Held-out tasks, from the first on; each is learned by a run of its own."""
+    split: str = "test"
+    """Held-out list that they are of."""
     rounds: int = 3
     """Rounds after each of which the policy is scored, as agents are after each adaptation."""
     steps: int = 300_000
@@ -86,13 +86,13 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
         notes: told of every task that was learned.
 
     Raises:
-        InputError: the held-out list is shorter, or a round is a single step.
+        InputError: there is no such list, it is shorter, or a round is a single step.
     """
     from metarl.experiments.scratch_ppo import learn_from_scratch  # noqa: PLC0415  loads SB3: seconds
 
     experiment = replace(experiment, told=False)
     parts = build(experiment)
-    tasks = parts.distribution.held_out(request.tasks, SPLIT)
+    tasks = parts.distribution.held_out(request.tasks, request.split)
     round_steps = experiment.episodes * parts.env.spec.horizon
     scored_after = request.scored_after(round_steps)
     per_task = []
@@ -106,7 +106,7 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
         "learner": "PPO of Stable-Baselines3",
         "preset": experiment.preset,
         "env": to_dict(experiment)["env"],
-        "split": SPLIT,
+        "split": request.split,
         "episodes": experiment.episodes,
         "score": score_label(parts),
         "seed": experiment.seed,

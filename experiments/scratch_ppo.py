@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from stable_baselines3 import PPO
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 from torch.distributions import Categorical as TorchCategorical
@@ -16,7 +17,7 @@ from metarl.distributions import Categorical, DiagGaussian
 from metarl.envs.sb3 import TaskVecEnv
 from metarl.envs.task_dicts import as_dicts
 from metarl.evaluation import EvaluationConfig, adaptation_curve
-from metarl.experiments.evaluate import EVALUATION_STREAMS
+from metarl.experiments.evaluation.scoring import EVALUATION_STREAMS
 from metarl.experiments.experiment import Experiment, Parts, threads_for
 from metarl.processes import ALONE
 from metarl.protocols import HasMemory
@@ -96,10 +97,14 @@ def learn_from_scratch(
             if missing:
                 model.learn(missing, reset_num_timesteps=False)
             streams = EVALUATION_STREAMS.from_task(row)
-            scores.append(float(adaptation_curve(agent, parts.env, task, config, streams)))
+            curve = adaptation_curve(agent, parts.env, task, config, streams)
+            scores.append(float(curve.score))
     return scores
 
 
 def _learner(copies: TaskVecEnv, horizon: int, seed: int) -> PPO:
     batch = min(_BATCH, copies.num_envs * horizon)
-    return PPO("MlpPolicy", copies, n_steps=horizon, batch_size=batch, seed=seed, device="cpu")
+    model = PPO("MlpPolicy", copies, n_steps=horizon, batch_size=batch, seed=seed, device="cpu")
+    # A logger of SB3's own making leaves an empty folder among the temporary files.
+    model.set_logger(Logger(None, []))
+    return model

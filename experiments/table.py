@@ -1,33 +1,66 @@
 """``metarl table``: final results of runs as a table for papers, pages and spreadsheets."""
 
 import csv
+import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import tyro
 
+from metarl.bootstrap import Statistic, bootstrap_interval, usual_bootstrap
+from metarl.checks import COUNT_OR_ZERO, Allowed, check_fields
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.outcomes import Setting, labels, read_settings, shared_floors
+from metarl.experiments.settings import Setting, labels, read_settings, shared_floors
+from metarl.experiments.standings import compared_scores, standings
+from metarl.statistics import iqm_of_runs, mean_of_runs, median_of_tasks, optimality_gap
 
 Format: TypeAlias = Literal["markdown", "latex", "csv"]
+_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_ANY = Allowed(-3.4e38, 3.4e38, "a finite number")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableArgs:
-    """Final results of finished runs: IQM over seeds and tasks, with its 95% interval.
+    """Final results of finished runs: a statistic of seeds and tasks, with its 95% interval.
 
     Runs that differ in nothing but the seed make one line; settings of the same preset are told
     apart by the values in which they differ, and environments are kept apart. With one seed the
-    interval speaks of tasks, with several of seeds.
+    interval speaks of tasks, with several of seeds. The best line comes first, by its best IQM.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of runs."""
     format: Format = "markdown"
     """How to write it."""
+    statistic: Literal["iqm", "mean", "median", "gap"] = "iqm"
+    """Of the scores of all runs and tasks: the mean of their middle half, or of all; the median
+    over tasks of the mean over seeds; the optimality gap below --target."""
+    target: float | None = None
+    """The score that is good enough, for the optimality gap: more counts as much as this."""
+    against: Literal["none", "best", "first"] = "none"
+    """Add expected ranks, and the probability of improvement over the best line or over the
+    setting of the first run named."""
+    after: int | None = None
+    """Adaptations after which settings are ranked and compared; left out, each where its own IQM
+    is best."""
+
+    def __post_init__(self) -> None:
+        given = {"target": (self.target, _ANY), "after": (self.after, COUNT_OR_ZERO)}
+        check_fields(
+            self,
+            {name: rule for name, (value, rule) in given.items() if value is not None},
+            "--target goes with --statistic gap, and that needs it"
+            if (self.statistic == "gap") != (self.target is not None)
+            else None,
+            "--after goes with --against best or first"
+            if self.after is not None and self.against == "none"
+            else None,
+        )
 
 
 class Section(NamedTuple):
@@ -39,46 +72,105 @@ class Section(NamedTuple):
 
 
 def table_command(arguments: Sequence[str]) -> int:
-    """Run ``metarl table RUN_DIR... [--format markdown|latex|csv]``."""
+    """Run ``metarl table RUN_DIR... [--format markdown|latex|csv] [--statistic NAME] ...``."""
     args = parse(TableArgs, arguments, "table")
     environments = read_settings(args.runs, plain_console(stderr=True))
-    sections = [_section(environment, settings) for environment, settings in environments.items()]
+    sections = [
+        _section(environment, settings, args) for environment, settings in environments.items()
+    ]
     plain_console().print(_WRITERS[args.format](sections))
     return 0
 
 
-def _section(environment: str, settings: Sequence[Setting]) -> Section:
-    widest = max(setting.outcomes[0].per_task.shape[1] for setting in settings)
+def _section(environment: str, settings: Sequence[Setting], args: TableArgs) -> Section:
+    widest = max(setting.scores().shape[2] for setting in settings)
+    title, statistic = _statistic(args)
     head = ["setting", "seeds", "iterations", "env steps", "wall time"]
     head += ["before", *(f"after {number}" for number in range(1, widest))]
-    named = zip(labels(settings), settings, strict=True)
-    lines = [_line(name, setting, widest) for name, setting in named]
-    for name, curve in shared_floors(settings).items():
+    names = labels(settings)
+    lines = [
+        _line(name, setting, _filled(_scores(setting, statistic), widest))
+        for name, setting in zip(names, settings, strict=True)
+    ]
+    # Of what other runs share as a reference, the summary is known, and no single scores.
+    for name, curve in shared_floors(settings).items() if args.statistic == "iqm" else ():
         scores = [_score(*row) for row in zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)]
         lines.append([name, "", "", "", "", *_filled(scores, widest)])
-    return Section(environment, head, lines)
+    if args.against != "none" and len(settings) > 1:
+        more_head, more = _compared(names, settings, args)
+        head += more_head
+        lines = [line + _filled(more.get(line[0], []), len(more_head)) for line in lines]
+    rows = [[_one_line(cell) for cell in row] for row in (head, *lines)]
+    return Section(_one_line(environment + title), rows[0], rows[1:])
 
 
-def _line(name: str, setting: Setting, widest: int) -> list[str]:
-    curve, runs = setting.curve(), setting.outcomes
-    scores = [_score(*row) for row in zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)]
+def _one_line(text: str) -> str:
+    """Return a name from a stored config so that it cannot end its row, or a comment of LaTeX."""
+    return " ".join(text.split())
+
+
+def _statistic(args: TableArgs) -> tuple[str, Statistic]:
+    """Return what a title adds, and the statistic itself."""
+    if args.target is not None:
+        gap = functools.partial(optimality_gap, target=args.target)
+        return f"; optimality gap below {args.target:g}, less is better", gap
+    named: Mapping[str, tuple[str, Statistic]] = {
+        "iqm": ("", iqm_of_runs),
+        "mean": ("; mean", mean_of_runs),
+        "median": ("; median over tasks", median_of_tasks),
+    }
+    return named[args.statistic]
+
+
+def _scores(setting: Setting, statistic: Statistic) -> list[str]:
+    scores = setting.scores()
+    rng = np.random.default_rng(0)
+    interval = bootstrap_interval(scores, statistic, rng, usual_bootstrap(len(scores)))
+    values = statistic(np.moveaxis(scores, -1, 0))
+    return [_score(*row) for row in zip(values, *interval, strict=True)]
+
+
+def _line(name: str, setting: Setting, scores: Sequence[str]) -> list[str]:
+    runs = setting.outcomes
+    lengths = sorted({run.iteration for run in runs})
     return [
         name,
         str(len(runs)),
-        str(runs[0].iteration),
+        " to ".join(map(str, dict.fromkeys((lengths[0], lengths[-1])))),
         f"{sum(run.learning[0, -1] for run in runs) / len(runs) / 1e6:.2f}M",
         f"{sum(run.wall_s for run in runs) / len(runs) / 60:.1f} min",
-        *_filled(scores, widest),
+        *scores,
     ]
 
 
-def _filled(scores: list[str], width: int) -> list[str]:
-    return (scores + [""] * width)[:width]
+def _compared(
+    names: Sequence[str], settings: Sequence[Setting], args: TableArgs
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the heads of the columns that compare, and their cells by setting."""
+    scores = compared_scores(settings, args.after)
+    iqm = [float(iqm_of_runs(values)) for values in scores]
+    reference = iqm.index(max(iqm)) if args.against == "best" else _first(settings, args.runs)
+    cells = {
+        name: [_score(*standing.rank), _score(*standing.beats) if standing.beats else ""]
+        for name, standing in zip(names, standings(scores, reference), strict=True)
+    }
+    when = "" if args.after is None else f" after {args.after}"
+    return [f"rank{when}", f"P(beats {names[reference]}){when}"], cells
 
 
-def _score(iqm: float, low: float, high: float) -> str:
-    digits = 2 if abs(iqm) < 10 else 1
-    return f"{iqm:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def _first(settings: Sequence[Setting], folders: Sequence[Path]) -> int:
+    """Return the place of the setting whose run is named first."""
+    order = [min(folders.index(run.folder) for run in setting.outcomes) for setting in settings]
+    return order.index(min(order))
+
+
+def _filled(scores: Sequence[str], width: int) -> list[str]:
+    return [*scores, *[""] * width][:width]
+
+
+def _score(value: float, low: float, high: float) -> str:
+    digits = 2 if abs(value) < 10 else 1
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _markdown(sections: Sequence[Section]) -> str:
@@ -94,7 +186,7 @@ def _markdown(sections: Sequence[Section]) -> str:
 
 def _latex(sections: Sequence[Section]) -> str:
     def escaped(cell: str) -> str:
-        return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in cell)
+        return "".join(_LATEX.get(letter, letter) for letter in cell)
 
     def row(cells: Sequence[str]) -> str:
         return " & ".join(map(escaped, cells)) + r" \\"

@@ -1,5 +1,6 @@
 """A run from start, or from where it was broken off, to its evaluation."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -7,11 +8,14 @@ from rich.console import Console
 
 from metarl.checkpoint import latest_checkpoint
 from metarl.checks import InputError
-from metarl.experiments.evaluate import print_curves, report, request_for
+from metarl.experiments.evaluation.files import report
+from metarl.experiments.evaluation.scoring import request_for
+from metarl.experiments.evaluation.table import print_curves
 from metarl.experiments.experiment import FREE_FIELDS, Experiment, to_dict
 from metarl.experiments.figures import learning_figure
 from metarl.experiments.group import StopRequest, as_one, claim_machine
-from metarl.experiments.progress import Progress, Record
+from metarl.experiments.progress import Progress
+from metarl.experiments.record import Record, Sitting, Wishes
 from metarl.logger import read_metrics
 from metarl.processes import ALONE, Processes
 from metarl.protocols import HasMemory
@@ -21,10 +25,15 @@ from metarl.trainer import meta_train
 
 _ADAPTATION = ("before adaptation", "after adaptation")
 _TRIAL = ("first episode of a trial", "last episode")
+_PLAIN = Sitting()
 
 
 def train(
-    experiment: Experiment, out: Path | None, console: Console, processes: Processes = ALONE
+    experiment: Experiment,
+    out: Path | None,
+    console: Console,
+    processes: Processes = ALONE,
+    sitting: Sitting = _PLAIN,
 ) -> int:
     """Train, or go on training, and evaluate at the end.
 
@@ -34,6 +43,7 @@ def train(
         console: where progress and results are shown.
         processes: those that share the work, each of which calls this. Only the first one reads or
             writes the folder and speaks; how many they are is no part of the run's identity.
+        sitting: callbacks, and services that follow the run; of the first process.
 
     Returns:
         The exit status: 0, or 128 plus the number of the signal that broke the run off.
@@ -42,11 +52,13 @@ def train(
         with as_one(processes):
             processes.share(experiment.tasks_per_update)
             claim_machine(experiment, processes)
-            progress = Progress(experiment, processes)
-            record = _open_record(progress, out, console, stack) if processes.leads else None
+            progress, record = Progress(experiment, processes), None
+            if processes.leads:
+                run = stack.enter_context(_open_folder(progress, out))
+                record = stack.enter_context(Record(progress, run, console, sitting))
         with as_one(processes):
             progress.align()
-        if progress.iteration < experiment.iterations:
+        if not progress.over:
             _train(progress, record, stop)
         if stop.number is not None:
             if record is not None:
@@ -62,9 +74,7 @@ def train(
     return 0
 
 
-def _open_record(
-    progress: Progress, out: Path | None, console: Console, stack: ExitStack
-) -> Record:
+def _open_folder(progress: Progress, out: Path | None) -> RunFolder:
     experiment = progress.experiment
     config = to_dict(experiment)
     if out is None:
@@ -72,8 +82,7 @@ def _open_record(
         out = default_run_folder(Path("runs"), experiment.preset, experiment.seed, identity)
     _refuse_fewer_iterations(experiment, out)
     facts: Config = {"processes": progress.processes.size}
-    run = stack.enter_context(RunFolder.open(out, config, FREE_FIELDS, facts))
-    return stack.enter_context(Record(progress, run, console))
+    return RunFolder.open(out, config, FREE_FIELDS, facts)
 
 
 def _refuse_fewer_iterations(experiment: Experiment, out: Path) -> None:
@@ -88,7 +97,7 @@ def _refuse_fewer_iterations(experiment: Experiment, out: Path) -> None:
 
 
 def _train(progress: Progress, record: Record | None, stop: StopRequest) -> None:
-    """Run the meta-iterations that are left, or those until a signal."""
+    """Run the meta-iterations that are left, or those until a signal or a callback's word."""
     experiment, parts = progress.experiment, progress.parts
     streams = Streams(experiment.seed, device=experiment.device)
     stop.patient = True
@@ -102,20 +111,25 @@ def _train(progress: Progress, record: Record | None, stop: StopRequest) -> None
     )
     for result in iterations:
         progress.count(result)
-        if record is not None:
-            record.take(result.metrics)
-        stop.agree(progress.processes)
-        if stop.number is not None:
+        wishes = Wishes() if record is None else record.take(result.metrics)
+        wishes = Wishes(*stop.agree(progress.processes, *wishes))
+        if wishes.save:
+            _save(progress, record)
+        if wishes.stop or stop.number is not None:
             break
+    _save(progress, record)
+    stop.patient = False
+
+
+def _save(progress: Progress, record: Record | None) -> None:
     progress.refuse_drift()
     if record is not None:
         record.save()
-        record.close()
-    stop.patient = False
 
 
 def _finish(record: Record, console: Console) -> None:
     """Evaluate on held-out tasks beside the floors, and draw both curves."""
+    record.close()
     progress, run = record.progress, record.run
     experiment, parts = progress.experiment, progress.parts
     request = request_for(experiment, parts)
@@ -123,7 +137,23 @@ def _finish(record: Record, console: Console) -> None:
     print_curves(curves, parts, console)
     rows = read_metrics(run.metrics) if run.metrics.exists() else []
     learning = run.evaluations / "learning.png"
-    in_trials = isinstance(parts.agent, HasMemory)
+    if rows:
+        draw_learning(learning, experiment, isinstance(parts.agent, HasMemory), rows)
+    run.mark_done(progress.facts)
+    console.print(f"run: {run.path}\nadaptation curve: {picture}\nlearning curve: {learning}")
+
+
+def draw_learning(
+    path: Path, experiment: Experiment, in_trials: bool, rows: Sequence[Mapping[str, float]]
+) -> None:
+    """Draw the learning curve of a run.
+
+    Args:
+        path: of the PNG.
+        experiment: of the run.
+        in_trials: whether its agent has memory, so that a round is an episode of a trial.
+        rows: its metrics, a mapping for each meta-iteration, at least one.
+    """
     first, last = _TRIAL if in_trials else _ADAPTATION
     series = {
         first: [row["meta/pre_return"] for row in rows],
@@ -131,7 +161,4 @@ def _finish(record: Record, console: Console) -> None:
     }
     iterations = [int(row["iteration"]) for row in rows]
     env_steps = [int(row["env_steps"]) for row in rows]
-    if rows:
-        learning_figure(learning, experiment.preset, iterations, env_steps, series)
-    run.mark_done({"iteration": progress.iteration, "env_steps": progress.env_steps})
-    console.print(f"run: {run.path}\nadaptation curve: {picture}\nlearning curve: {learning}")
+    learning_figure(path, experiment.preset, iterations, env_steps, series)

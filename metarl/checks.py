@@ -50,6 +50,10 @@ class EnvFaultError(RuntimeError):
     """A user's environment failed; the message says where, and holds what it said itself."""
 
 
+class CannotDrawError(RuntimeError):
+    """There is nothing to draw with here; the message says what to install."""
+
+
 class InputError(ValueError):
     """A user's input that cannot be accepted; one line per fault in ``lines``."""
 

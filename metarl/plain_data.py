@@ -44,7 +44,9 @@ def read_fields(
         else:
             values[key] = _frozen(value)
             if not _fits(values[key], hints[key]):
-                lines.append(f"{path}{key} must be {hints[key]}, got {value!r}")
+                hint = hints[key]
+                allowed = hint.__name__ if isinstance(hint, type) else hint
+                lines.append(f"{path}{key} must be {allowed}, got {value!r}")
             elif hints[key] is float:
                 # A whole number that a person wrote: the same setting must be the same data.
                 values[key] = float(values[key])

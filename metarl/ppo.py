@@ -193,7 +193,10 @@ def improve(
             sums.append(summed)
             norms.append(norm)
     *means, count = torch.stack(sums).sum(0).tolist()
-    metrics = {f"train/{name}": x / max(count, 1.0) for name, x in zip(TERMS, means, strict=True)}
+    named = {name: x / max(count, 1.0) for name, x in zip(TERMS, means, strict=True)}
+    loss = config.value_coefficient * named["value_error"] - named["surrogate"]
+    loss -= config.entropy_coefficient * named["entropy"]
+    metrics = {f"train/{name}": x for name, x in named.items()} | {"train/loss": loss}
     return metrics | {"train/gradient_norm": float(torch.stack(norms).mean())}
 
 

@@ -130,6 +130,21 @@ class CanDraw(VectorTaskEnv, Protocol):
 
 
 @runtime_checkable
+class CanDrawPaths(CanDraw, Protocol):
+    """An environment in whose pictures one sees where a copy has been."""
+
+    def place(self, task: int, episode: int) -> NDArray[np.float64]:
+        """Return where a copy is now, in the coordinates of the environment's paths."""
+        ...
+
+    def picture(
+        self, task: int, episode: int, path: Sequence[NDArray[np.float64]] = ()
+    ) -> NDArray[np.uint8]:
+        """Draw one copy, and the way that it took through earlier places to where it is."""
+        ...
+
+
+@runtime_checkable
 class CanClose(VectorTaskEnv, Protocol):
     """An environment that may hold more than memory, such as a graphics context."""
 

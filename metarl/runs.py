@@ -1,17 +1,15 @@
 """What a run leaves on disk: one folder, one configuration, one writer.
 
 ``runs/<agent>/<task>__s<seed>__<id>/`` with ``config.yaml``, ``system.json``, ``metrics.jsonl``,
-``tb/``, ``checkpoints/``, ``best/``, ``eval/`` and, when the run has come to its end, ``DONE``.
+``tb/``, ``tracking/``, ``checkpoints/``, ``best/``, ``eval/`` and, at the run's end, ``DONE``.
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -24,6 +22,7 @@ import yaml
 
 from metarl.checkpoint import StorageError, write_bytes_atomic, write_json
 from metarl.files import refuse_rich_yaml
+from metarl.locks import acquire_lock
 
 Config: TypeAlias = dict[str, object]
 """A nested dict of scalars, lists and dicts, as YAML and JSON both know them."""
@@ -38,10 +37,6 @@ _NOTHING = object()
 
 class RunConflictError(ValueError):
     """The folder belongs to another run or is not a run folder; nothing was written into it."""
-
-
-class RunLockedError(RuntimeError):
-    """Another process is writing into the run folder."""
 
 
 def config_id(config: Config, free: Collection[str]) -> str:
@@ -74,7 +69,7 @@ def default_run_folder(root: Path, preset: str, seed: int, identity: str) -> Pat
 
 def differences(old: Config, new: Config, free: Collection[str]) -> list[str]:
     """Return one line per entry that differs, save for the top-level keys in ``free``."""
-    there, asked = (dict(_leaves(_plain(config))) for config in (old, new))
+    there, asked = (dict(leaves(_plain(config))) for config in (old, new))
     lines = []
     for place in sorted(there.keys() | asked.keys()):
         values = there.get(place, _NOTHING), asked.get(place, _NOTHING)
@@ -151,10 +146,8 @@ class RunFolder:
     ) -> Self:
         """Start a run in ``path``, or go on with the one that is there.
 
-        ``facts`` about this sitting go into ``system.json`` beside those of the machine.
-
-        Keys in ``free`` may differ from those on disk, which then follow: ``config.yaml`` says what
-        was asked for last, and a ``DONE`` for something else is taken away.
+        Keys in ``free`` may differ from those on disk, which then follow, and a ``DONE`` for
+        something else is taken away. ``facts`` about this sitting go into ``system.json``.
 
         Raises:
             RunConflictError: the folder holds a run with another configuration, or something else.
@@ -194,6 +187,10 @@ class RunFolder:
         """Say that the run has come to its end, with ``facts`` about it as JSON."""
         write_json(self.path / _DONE, facts)
 
+    def mark_undone(self) -> None:
+        """Take back that the run has come to its end, if that was said."""
+        (self.path / _DONE).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Give the folder back; closing twice does no harm."""
         if not self._lock.closed:
@@ -203,9 +200,8 @@ class RunFolder:
 
     def _settle(self, asked: Config, free: Collection[str], facts: Config) -> None:
         """Bring the folder up to what is asked for, now that nobody else can."""
-        there = _compare(self.path, asked, free)
-        if there != asked:
-            (self.path / _DONE).unlink(missing_ok=True)
+        if _compare(self.path, asked, free) != asked:
+            self.mark_undone()
             write_bytes_atomic(self.path / _CONFIG, yaml.safe_dump(asked, sort_keys=False).encode())
         system = self.path / _SYSTEM
         earlier = json.loads(system.read_text())["sittings"] if system.exists() else []
@@ -225,67 +221,16 @@ def _compare(path: Path, asked: Config, free: Collection[str]) -> Config | None:
     return there
 
 
-def acquire_lock(file: Path) -> int:
-    """Return the descriptor of a lock file, locked until it is closed or this process is gone.
-
-    Raises:
-        RunLockedError: another process holds it; the message says which.
-        OSError: the file cannot be written.
-    """
-    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLockedError(f"{file.parent} is in use by {_describe(_holder(lock))}") from None
-        # Whatever the text says, its writer is gone: a killed run goes on, also on another host.
-        now, host = f"{datetime.now(UTC):%FT%TZ}", socket.gethostname()
-        holder = {"pid": os.getpid(), "host": host, "since": now}
-        text = json.dumps(holder).encode()
-        os.pwrite(lock, text, 0)
-        os.ftruncate(lock, len(text))
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
-
-
-def is_in_use(folder: Path) -> bool:
-    """Whether a process has the run in a folder open."""
-    try:
-        lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
-
-
-def _holder(lock: int) -> dict[str, object]:
-    try:
-        return dict(json.loads(os.pread(lock, 4096, 0)))
-    except (ValueError, TypeError):
-        return {}
-
-
-def _describe(holder: dict[str, object]) -> str:
-    known = {"pid": "?", "host": "?", "since": "?"} | holder
-    return "process {pid} on host {host} (since {since})".format_map(known)
-
-
 def _plain(config: Config) -> Config:
     """Return a copy made of what JSON knows, so that what is compared is what is written."""
     return json.loads(json.dumps(config, allow_nan=False))  # type: ignore[no-any-return]
 
 
-def _leaves(config: Config, *above: str) -> Iterator[tuple[tuple[str, ...], object]]:
+def leaves(config: Config, *above: str) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Walk through all values of a nested dict; each comes with the keys that lead to it."""
     for key, value in config.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, *above, key)
+            yield from leaves(value, *above, key)
         else:
             yield (*above, key), value
 

@@ -127,6 +127,7 @@ def _round(env: VectorTaskEnv, agent: Adapter, share: _Share, lane: HasLanes | N
     noises = noise.transpose(0, 2).transpose(1, 2).contiguous()
     running = torch.ones(num_tasks, episodes, dtype=torch.bool, device=obs.device)
     faulty = torch.zeros_like(running)
+    success = torch.full_like(running, -1, dtype=torch.int8)
     seen, steps, keeper = [obs], [], agent if isinstance(agent, HasMemory) else None
     for time in range(spec.horizon):
         acted = agent.act(adapted, obs, noises[time])
@@ -144,6 +145,8 @@ def _round(env: VectorTaskEnv, agent: Adapter, share: _Share, lane: HasLanes | N
         reward = torch.where(valid, step.reward, 0.0)
         seen.append(obs)
         steps.append((acted.action, acted.log_prob, reward, ended, valid))
+        if step.success is not None:
+            success = torch.maximum(success, (step.success & valid).to(torch.int8))
         faulty, running = faulty | failed, valid & ~ended
         over = ~running | (time + 1 == spec.horizon)
         outcome = Outcome(reward, over, valid)
@@ -152,8 +155,9 @@ def _round(env: VectorTaskEnv, agent: Adapter, share: _Share, lane: HasLanes | N
         torch.stack(column, 2) for column in zip(*steps, strict=True)
     )
     task_id, seen_obs = tasks.task_id.to(obs.device), torch.stack(seen, 2)
-    batch = Trajectories(task_id, seen_obs, action, log_prob, reward, terminated, mask, faulty)
-    return batch, adapted
+    return Trajectories(
+        task_id, seen_obs, action, log_prob, reward, terminated, mask, faulty, success
+    ), adapted
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
@@ -164,23 +168,60 @@ def adaptation_rounds(
     env: VectorTaskEnv,
     tasks: Tasks,
     agent: Adapter,
-    episodes: int,
+    episodes: int | Sequence[int],
     adaptations: int,
     streams: Streams,
 ) -> Iterator[tuple[Trajectories, Adapted]]:
     """Meet K tasks, knowing nothing, and alternate between exploring and adapting.
 
+    ``episodes`` is E of every round, or as many numbers as there are rounds; for an agent with
+    memory, whose copies live through all rounds, it is one number.
+
     Yields:
         N + 1 rounds for N adaptations, each with what the agent knew at its end; round i comes
         after i adaptations. Training and meta-testing both go this way.
     """
-    adapted = agent.begin(len(tasks.task_id), episodes)
-    for number in range(adaptations + 1):
-        batch, adapted = collect(env, tasks, agent, adapted, episodes, streams.at("round", number))
+    in_round = [episodes] * (adaptations + 1) if isinstance(episodes, int) else episodes
+    adapted = agent.begin(len(tasks.task_id), in_round[0])
+    for number, size in zip(range(adaptations + 1), in_round, strict=True):
+        batch, adapted = collect(env, tasks, agent, adapted, size, streams.at("round", number))
         yield batch, adapted
         if number < adaptations:
             with torch.no_grad():
                 adapted = agent.adapt(adapted, batch)
+
+
+def replay(
+    env: VectorTaskEnv, tasks: Tasks, batch: Trajectories, number: int, streams: Streams
+) -> Iterator[int]:
+    """Go through a recorded round again by its actions, for whoever looks at the environment.
+
+    Args:
+        env: of the kind that was recorded; between two items of the iterator it is the caller's to
+            look at.
+        tasks: those of the round.
+        batch: round ``number`` of ``adaptation_rounds``.
+        number: adaptations before that round.
+        streams: those that ``adaptation_rounds`` was given.
+
+    Yields:
+        The time 0, ..., T that the environment is at.
+
+    Raises:
+        RuntimeError: a running copy is not where the record has it: the environment is not
+            deterministic, or other tasks or streams were recorded.
+    """
+    obs = env.reset(tasks, batch.mask.shape[1], streams.at("round", number, "env"))
+    known = torch.ones_like(batch.mask[:, :, 0])
+    for time in range(env.spec.horizon + 1):
+        recorded = batch.obs[:, :, time]
+        if not torch.equal(obs[known], recorded[known]):
+            where = f"round {number}, time {time}"
+            raise RuntimeError(f"{env.spec.name}: {where}: the replay has left its record")
+        yield time
+        if time < env.spec.horizon:
+            known = batch.mask[:, :, time]
+            obs = env.step(batch.action[:, :, time], known).obs
 
 
 def action_noise(spec: EnvSpec, num_tasks: int, episodes: int, streams: Streams) -> Tensor:

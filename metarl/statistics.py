@@ -1,33 +1,30 @@
-"""Statistics of few runs over many tasks: IQM, intervals, profiles, probability of improvement.
+"""Statistics of few runs over many tasks: IQM, median, optimality gap, profiles, ranks.
 
 Source: Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice".
-Scores are held per run and per task, never averaged beforehand: the interval needs them apart.
-A NaN among the scores makes the result NaN; it is never trimmed away.
+Scores are held per run and per task, never averaged beforehand: intervals need them apart, see
+``metarl.bootstrap``. A NaN among the scores makes the result NaN; it is never trimmed away.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray: TypeAlias = NDArray[np.float64]
+from metarl.bootstrap import (
+    Bootstrap,
+    Interval,
+    bootstrap_interval,
+    checked,
+    percentiles,
+    resamplings,
+    usual_bootstrap,
+)
 
-Statistic: TypeAlias = Callable[[FloatArray], FloatArray]
-"""Reduces the last axis: [..., N] to [...]."""
+FloatArray: TypeAlias = NDArray[np.float64]
+_IntArray: TypeAlias = NDArray[np.int64]
 
 _TRIMMED = 0.25
-_CURVE_SAMPLES = 2000
-_CURVE_LEVEL = 0.95
-# 4 million numbers are 32 MB; indices, scores and the sorted copy are alive at once.
-_VALUES_AT_ONCE = 4_000_000
-
-
-class Interval(NamedTuple):
-    """A percentile interval; both ends in the unit of the statistic."""
-
-    low: FloatArray
-    high: FloatArray
 
 
 class CurveSummary(NamedTuple):
@@ -49,7 +46,7 @@ def interquartile_mean(scores: ArrayLike) -> FloatArray:
     Raises:
         ValueError: there is no value to average.
     """
-    values = _checked("interquartile_mean", scores, 1)
+    values = checked("interquartile_mean", scores, 1)
     size = values.shape[-1]
     cut = int(_TRIMMED * size)
     if cut == 0:
@@ -59,51 +56,44 @@ def interquartile_mean(scores: ArrayLike) -> FloatArray:
     return np.where(np.isnan(values).any(axis=-1), np.nan, middle.mean(axis=-1))
 
 
-def stratified_bootstrap(
-    scores: ArrayLike,
-    statistic: Statistic,
-    rng: np.random.Generator,
-    samples: int,
-    level: float,
-) -> Interval:
-    """Percentile bootstrap interval of a statistic of all runs and tasks.
-
-    Scores are [runs, tasks, ...] and ``statistic`` sees resampled scores as [..., samples,
-    runs * tasks]; the ends of the interval are [...]. All trailing entries share one resampling.
-
-    With two runs or more, each task is a stratum: its runs are drawn with replacement, apart from
-    those of other tasks, and the interval speaks of runs (seeds) on exactly these tasks. With ONE
-    run a stratum holds nothing to draw from, so tasks are drawn instead: the interval then speaks
-    of other tasks for this one trained agent and says nothing about other seeds.
+def iqm_of_runs(scores: ArrayLike) -> FloatArray:
+    """Interquartile mean of all scores of all runs: [..., runs, tasks] to [...].
 
     Raises:
-        ValueError: fewer than two axes, no scores, ``samples`` < 1, or a level outside (0, 1).
+        ValueError: fewer than two axes, or no scores.
     """
-    values = _checked("stratified_bootstrap", scores, 2)
-    if samples < 1:
-        raise ValueError(f"stratified_bootstrap: samples must be >= 1, got {samples}")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"stratified_bootstrap: level must be above 0 and below 1, got {level}")
-    runs, tasks = values.shape[:2]
-    pooled = np.ascontiguousarray(
-        np.moveaxis(values.reshape(runs * tasks, *values.shape[2:]), 0, -1)
-    )
-    at_once = max(1, _VALUES_AT_ONCE // pooled.size)
-    draws = [
-        statistic(pooled[..., _resampled(rng, min(at_once, samples - start), runs, tasks)])
-        for start in range(0, samples, at_once)
-    ]
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(np.concatenate(draws, axis=-1), (tail, 1.0 - tail), axis=-1)
-    return Interval(np.asarray(low), np.asarray(high))
+    values = checked("iqm_of_runs", scores, 2)
+    return interquartile_mean(values.reshape(*values.shape[:-2], -1))
 
 
-def _resampled(rng: np.random.Generator, samples: int, runs: int, tasks: int) -> NDArray[np.int64]:
-    """Return places in the flattened [runs * tasks], as [samples, runs * tasks]."""
-    if runs == 1:
-        return rng.integers(tasks, size=(samples, tasks))
-    run = rng.integers(runs, size=(samples, runs, tasks))
-    return (run * tasks + np.arange(tasks)).reshape(samples, runs * tasks)
+def mean_of_runs(scores: ArrayLike) -> FloatArray:
+    """Mean of all scores of all runs: [..., runs, tasks] to [...].
+
+    Raises:
+        ValueError: fewer than two axes, or no scores.
+    """
+    return np.asarray(checked("mean_of_runs", scores, 2).mean(axis=(-2, -1)))
+
+
+def median_of_tasks(scores: ArrayLike) -> FloatArray:
+    """Median over tasks of the mean over runs: [..., runs, tasks] to [...] (paper, sec. 2).
+
+    Raises:
+        ValueError: fewer than two axes, or no scores.
+    """
+    return np.asarray(np.median(checked("median_of_tasks", scores, 2).mean(axis=-2), axis=-1))
+
+
+def optimality_gap(scores: ArrayLike, target: float) -> FloatArray:
+    """By how much scores fall short of a target on average: [..., runs, tasks] to [...].
+
+    What lies above the target counts as the target (paper, sec. 4.1); less is better.
+
+    Raises:
+        ValueError: fewer than two axes, or no scores.
+    """
+    values = checked("optimality_gap", scores, 2)
+    return np.asarray(target - np.minimum(values, target).mean(axis=(-2, -1)))
 
 
 def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> FloatArray:
@@ -112,10 +102,34 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> FloatArray:
     Raises:
         ValueError: scores are not [runs, tasks], or empty.
     """
-    values = _checked("performance_profile", scores, 2, exact=True)
+    values = checked("performance_profile", scores, 2, exact=True)
     limits = np.asarray(thresholds, dtype=np.float64)
     # heaviside(0, 0) = 0: a score must exceed its threshold. Unlike `>`, it lets NaN through.
     return np.asarray(np.heaviside(values[..., None] - limits, 0.0).mean(axis=(0, 1)))
+
+
+def profile_interval(
+    scores: ArrayLike, thresholds: ArrayLike, rng: np.random.Generator, bootstrap: Bootstrap
+) -> Interval:
+    """Interval of a performance profile at each of M rising thresholds.
+
+    Raises:
+        ValueError: scores are not [runs, tasks], empty, or not finite; thresholds do not rise.
+    """
+    values = checked("profile_interval", scores, 2, exact=True)
+    limits = np.asarray(thresholds, dtype=np.float64)
+    if limits.ndim != 1 or not (np.diff(limits) > 0).all():
+        raise ValueError("profile_interval: thresholds must be [M] and rise")
+    if not np.isfinite(values).all():
+        raise ValueError("profile_interval: scores must be finite")
+    cleared = np.searchsorted(limits, values, side="left").ravel()
+    drawn = []
+    for (places,) in resamplings([len(values)], values.shape[1], rng, bootstrap, values.size):
+        counts = _histograms(cleared[places].reshape(len(places), -1), len(limits) + 1)
+        # A score that clears n thresholds lies above the first n.
+        above = counts[:, ::-1].cumsum(axis=1)[:, -2::-1]
+        drawn.append(above.T / values.size)
+    return percentiles(np.concatenate(drawn, axis=1), bootstrap.level)
 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
@@ -126,37 +140,103 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
     Raises:
         ValueError: a shape is wrong, or the tasks differ in number.
     """
-    ours = _checked("probability_of_improvement", x, 2, exact=True)
-    theirs = _checked("probability_of_improvement", y, 2, exact=True)
-    if ours.shape[1] != theirs.shape[1]:
-        raise ValueError(
-            "probability_of_improvement: both need the same tasks, "
-            f"got {ours.shape[1]} and {theirs.shape[1]}"
-        )
+    ours, theirs = _same_tasks("probability_of_improvement", [x, y])
     return float((1.0 + np.sign(ours[:, None] - theirs[None, :]).mean()) / 2.0)
+
+
+def improvement_interval(
+    x: ArrayLike, y: ArrayLike, rng: np.random.Generator, bootstrap: Bootstrap
+) -> Interval:
+    """Interval of ``probability_of_improvement``: runs of x and y are drawn apart, tasks together.
+
+    Raises:
+        ValueError: a shape is wrong, or the tasks differ in number.
+    """
+    low, high = rank_intervals([x, y], rng, bootstrap)
+    return Interval(2.0 - high[0], 2.0 - low[0])
+
+
+def expected_ranks(groups: Sequence[ArrayLike]) -> FloatArray:
+    """Rank of a run of each of G groups among one run of each other: [G] (paper, fig. 5).
+
+    On a task drawn uniformly, one run drawn from every group; 1 is best, and a tie shares its
+    ranks. Scores are [runs, tasks] on the same tasks; groups may differ in their number of runs.
+
+    Raises:
+        ValueError: there is no group, a shape is wrong, or the tasks differ in number.
+    """
+    scores = _same_tasks("expected_ranks", groups)
+    # A group's chance against itself is one half, and the best rank is 1.
+    better = [[probability_of_improvement(other, mine) for other in scores] for mine in scores]
+    return np.asarray(np.sum(better, axis=1) + 0.5, dtype=np.float64)
+
+
+def rank_intervals(
+    groups: Sequence[ArrayLike], rng: np.random.Generator, bootstrap: Bootstrap
+) -> Interval:
+    """Intervals [G] of ``expected_ranks``: runs of each group are drawn apart, tasks together.
+
+    Raises:
+        ValueError: as ``expected_ranks``, or a score is NaN.
+    """
+    scores = _same_tasks("rank_intervals", groups)
+    if any(np.isnan(group).any() for group in scores):
+        raise ValueError("rank_intervals: scores must not be NaN")
+    levels, tasks = _levels(scores), scores[0].shape[1]
+    runs = [len(group) for group in scores]
+    # For each score a sample holds its place and a cell of the histogram.
+    size = 2 * sum(runs) * tasks
+    blocks = resamplings(runs, tasks, rng, bootstrap, size)
+    drawn = [_ranks(levels, places) for places in blocks]
+    return percentiles(np.concatenate(drawn, axis=1), bootstrap.level)
+
+
+def _same_tasks(caller: str, groups: Sequence[ArrayLike]) -> list[FloatArray]:
+    scores = [checked(caller, group, 2, exact=True) for group in groups]
+    numbers = [group.shape[1] for group in scores]
+    if len(set(numbers)) != 1:
+        told = " and ".join(map(str, numbers)) or "none"
+        raise ValueError(f"{caller}: all need the same tasks, got {told}")
+    return scores
+
+
+def _levels(scores: Sequence[FloatArray]) -> list[_IntArray]:
+    """Number the scores of each task from the lowest on, ties alike, through all groups."""
+    everyone = np.concatenate(scores)
+    return [(everyone[:, None] < group).sum(axis=0) for group in scores]
+
+
+def _ranks(levels: Sequence[_IntArray], places: Sequence[_IntArray]) -> FloatArray:
+    """Return expected ranks [G, samples] where ``places`` says which scores a sample holds."""
+    width = sum(len(group) for group in levels)
+    samples, _, tasks = places[0].shape
+    # A row of cells for each sample and task, and in it one for each level.
+    rows = width * np.arange(samples * tasks).reshape(samples, 1, tasks)
+    cells = [group.ravel()[place] + rows for group, place in zip(levels, places, strict=True)]
+    equal = np.zeros(rows.size * width)
+    for cell in cells:
+        equal += np.bincount(cell.ravel(), minlength=equal.size) / cell.shape[1]
+    higher = equal.reshape(-1, width)[:, ::-1].cumsum(axis=1)[:, ::-1].ravel() - equal
+    better = higher + equal / 2.0
+    return np.stack([better[cell].mean(axis=(1, 2)) + 0.5 for cell in cells])
+
+
+def _histograms(values: _IntArray, width: int) -> _IntArray:
+    """Count 0, ..., width - 1 in each row: [N, M] to [N, width]."""
+    shifted = values + width * np.arange(len(values))[:, None]
+    return np.bincount(shifted.ravel(), minlength=width * len(values)).reshape(-1, width)
 
 
 def summarise_curve(scores: ArrayLike, rng: np.random.Generator) -> CurveSummary:
     """Mean, IQM and 95% interval of the IQM per round; scores are [runs, tasks, rounds].
 
-    What the interval speaks of, seeds or tasks, is told in ``stratified_bootstrap``.
+    What the interval speaks of, seeds or tasks, is told in ``metarl.bootstrap.usual_bootstrap``.
 
     Raises:
         ValueError: scores are not [runs, tasks, rounds], or empty.
     """
-    values = _checked("summarise_curve", scores, 3, exact=True)
-    by_round = values.reshape(-1, values.shape[2]).T
-    interval = stratified_bootstrap(values, interquartile_mean, rng, _CURVE_SAMPLES, _CURVE_LEVEL)
-    rows = (by_round.mean(axis=-1), interquartile_mean(by_round), *interval)
+    values = checked("summarise_curve", scores, 3, exact=True)
+    by_round = np.moveaxis(values, -1, 0)
+    interval = bootstrap_interval(values, iqm_of_runs, rng, usual_bootstrap(len(values)))
+    rows = (mean_of_runs(by_round), iqm_of_runs(by_round), *interval)
     return CurveSummary(*(tuple(float(value) for value in row) for row in rows))
-
-
-def _checked(caller: str, scores: ArrayLike, axes: int, *, exact: bool = False) -> FloatArray:
-    """Return scores as float64 with ``axes`` axes (or more, unless exact) and something in each."""
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim < axes or (exact and values.ndim != axes) or values.size == 0:
-        kind = f"{axes}" if exact else f"at least {axes}"
-        raise ValueError(
-            f"{caller}: scores need {kind} non-empty axes, got shape {list(values.shape)}"
-        )
-    return values

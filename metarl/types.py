@@ -148,3 +148,6 @@ class Trajectories(NamedTuple):
     """[K, E, T] bool: the episode was still running. True up to its last step, then False."""
     faulty: Tensor
     """[K, E] bool: the simulator failed in this episode; it is cut before the failing step."""
+    success: Tensor
+    """[K, E] int8: 1 where the copy was at its goal after any step under the mask, 0 where it never
+    was, -1 where the environment knows no goal (``Step.success`` is None)."""

@@ -147,6 +147,7 @@ def random_round(shape: tuple[int, int, int], spec: EnvSpec, seed: int) -> Traje
         terminated=torch.zeros_like(lesson.mask),
         mask=lesson.mask,
         faulty=torch.zeros(shape[:2], dtype=torch.bool),
+        success=torch.full(shape[:2], -1, dtype=torch.int8),
     )
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,13 +32,40 @@ def test_every_stored_comparison_is_shown() -> None:
     assert folders == {pattern.split("/")[2] for pattern, _ in BLOCKS}
 
 
+RESULTS = ROOT / "results"
+BANDITS = {  # row of the page: stored runs with n = 10 and n = 100, and after how many adaptations
+    "RL^2": ("compare/bandit/rl2-s1", "compare/bandit-n100/rl2-s1", 0),
+    "MAML, pulls after adapting to n": ("bandit", "compare/bandit-n100/maml-s1", 1),
+}
+
+
+def fifty_thousand(run: str) -> dict[str, Any]:
+    (file,) = (RESULTS / run / "eval").glob("*tasks50000*.json")
+    return dict(json.loads(file.read_text()))
+
+
 def test_what_is_said_of_the_bandits() -> None:
-    (file,) = (ROOT / "results" / "compare" / "bandit" / "rl2-s1" / "eval").glob("*tasks50000*")
-    scores = [row[0] for row in json.loads(file.read_text())["per_task"]]
-    spread = statistics.stdev(scores)
-    mean, error = statistics.fmean(scores), spread / len(scores) ** 0.5
-    assert f"Its mean is {mean:.3f} with a standard error of {error:.3f}." in PAGE
-    assert f"standard errors are about {spread / 1000**0.5:.2f}" in PAGE
+    section = PAGE.split("## Bernoulli bandits")[1].split("## ")[0]
+    lines = [re.split(r" *\| *", line) for line in section.split("<!--")[0].splitlines()]
+    rows = {cells[1]: cells[2:-1] for cells in lines if len(cells) > 2}
+    for name, (*runs, adaptations) in BANDITS.items():
+        shown = rows[name]
+        for cell, run in zip(shown, runs, strict=False):
+            scores = [row[adaptations] for row in fifty_thousand(run)["per_task"]]
+            error = statistics.stdev(scores) / len(scores) ** 0.5
+            assert cell == f"{statistics.fmean(scores):.3f} +- {error:.3f}"
+    ceilings = [fifty_thousand(run)["references"] for run in BANDITS["RL^2"][:2]]
+    for name in ("best arm", "Bayes-optimal", "Gittins", "Thompson sampling", "UCB1", "random"):
+        for cell, curves in zip(rows[name], ceilings, strict=False):
+            assert cell == (f"{curves[name]['mean'][0]:.2f}" if name in curves else ""), name
+    for run, published in zip(BANDITS["RL^2"][:2], ("0.07", "0.55"), strict=True):
+        spread = statistics.stdev(row[0] for row in fifty_thousand(run)["per_task"])
+        assert f"{spread / 1000**0.5:.2f}" == published
+    before = [
+        statistics.fmean(r[0] for r in fifty_thousand(run)["per_task"])
+        for run in (BANDITS["MAML, pulls after adapting to n"][:2])
+    ]
+    assert "({:.2f} and {:.2f})".format(*before) in section
 
 
 def test_what_is_said_of_maml_on_mazes() -> None:

@@ -39,8 +39,10 @@ def on_meta(env_name: str, agent: Algorithm, tasks: Tasks, streams: Streams) -> 
         running = running & ~step.terminated
     columns: list[Tensor] = [torch.stack(column, 2) for column in zip(*steps, strict=True)]
     action, log_prob, reward, terminated, mask = columns
+    success = torch.full_like(running, -1, dtype=torch.int8)
+    obs = torch.stack(seen, 2)
     return Trajectories(
-        tasks.task_id, torch.stack(seen, 2), action, log_prob, reward, terminated, mask, ~running
+        tasks.task_id, obs, action, log_prob, reward, terminated, mask, ~running, success
     )
 
 

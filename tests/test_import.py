@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 LAZY = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "stable_baselines3", "OpenGL")
+LAZY += ("jinja2", "plotly", "wandb", "mlflow", "optuna", "sqlalchemy", "ray")
 
 
 def test_import_loads_nothing_heavy_and_prints_nothing() -> None:

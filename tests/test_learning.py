@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarl.experiments.evaluate import EvaluationRequest, evaluate_beside_floors
+from metarl.experiments.evaluation.scoring import EvaluationRequest, evaluate_beside_floors
 from metarl.experiments.experiment import build
 from metarl.experiments.presets import preset
 from metarl.seeding import Streams

@@ -29,6 +29,7 @@ def random_round(seed: int) -> Trajectories:
         terminated=~running,
         mask=running,
         faulty=torch.zeros(TASKS, EPISODES, dtype=torch.bool),
+        success=torch.full((TASKS, EPISODES), -1, dtype=torch.int8),
     )
 
 

@@ -49,6 +49,8 @@ def test_wheel_installs_and_steps_an_env(tmp_path: Path) -> None:
         text=True,
     ).stdout
     assert Path(shown.strip()).is_relative_to(tmp_path)
+    report = Path(site) / "metarl" / "experiments" / "report"
+    assert {"page.html.jinja", "page.css", "page.js"} <= {file.name for file in report.iterdir()}
 
 
 def _copy_sources(target: Path) -> None:

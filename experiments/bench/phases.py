@@ -24,7 +24,7 @@ from metarl.experiments.bench.measure import (
     seconds,
     timed,
 )
-from metarl.experiments.evaluate import evaluate, request_for
+from metarl.experiments.evaluation.scoring import evaluate, request_for
 from metarl.experiments.experiment import Experiment, Parts, build
 from metarl.processes import ALONE, Processes
 from metarl.protocols import Algorithm

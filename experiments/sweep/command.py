@@ -26,13 +26,15 @@ from metarl.experiments.sweep.plan import (
     write_plan,
 )
 from metarl.experiments.sweep.printed import launch_print
+from metarl.experiments.sweep.ray import launch_ray
 from metarl.experiments.sweep.slurm import launch_slurm
 from metarl.experiments.sweep.spec import read_spec
 from metarl.experiments.sweep.table import SweepTable
-from metarl.runs import RunConflictError, acquire_lock
+from metarl.locks import acquire_lock
+from metarl.runs import RunConflictError
 
-_BEGINNING = re.compile(r"lock|\.plan\.json\.\d+\.part")
-"""What a first start that was killed may leave before plan.json is there."""
+PLAN = "plan.json"
+"""The file by which the folder of a sweep is known."""
 _TAIL_LINES = 8
 
 
@@ -47,6 +49,7 @@ class Place(NamedTuple):
 LAUNCHERS: Mapping[str, Place] = {
     "local": Place(launch_local, here=True),
     "slurm": Place(launch_slurm, here=False),
+    "ray": Place(launch_ray, here="RAY_ADDRESS" not in os.environ),
     "print": Place(launch_print, here=True),
 }
 
@@ -63,7 +66,7 @@ class SweepArgs:
     out: Path | None = None
     """Folder of the sweep; by default sweeps/ and its name."""
     launcher: str = "local"
-    """Where the runs take place: local, slurm, or print for one command per line."""
+    """Where the runs take place: local, slurm, ray, or print for one command per line."""
     jobs: int = 0
     """Runs at a time; 0 for as many as the cores allow, or on a cluster for all."""
     threads: int = 0
@@ -71,10 +74,13 @@ class SweepArgs:
     retries: int = 1
     """How often a run that failed is started again."""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    asha: bool = False
+    """On Ray, stop runs that have fallen behind; without it, the same command finishes them."""
 
     def __post_init__(self) -> None:
         counts = dict.fromkeys(("jobs", "threads", "retries"), COUNT_OR_ZERO)
-        check_fields(self, counts, fault_in_choice(self, "launcher", LAUNCHERS))
+        alone = "--asha needs --launcher ray" if self.asha and self.launcher != "ray" else None
+        check_fields(self, counts, fault_in_choice(self, "launcher", LAUNCHERS), alone)
 
 
 def sweep_command(arguments: Sequence[str]) -> int:
@@ -86,27 +92,48 @@ def sweep_command(arguments: Sequence[str]) -> int:
         raise InputError([said])
     out = Path("sweeps", spec.name) if args.out is None else args.out
     jobs, notes = plan(spec, out), plain_console(stderr=True)
-    with claimed(out):
+    with claimed(out, PLAN), StopRequest() as stop:
         write_plan(spec, jobs, out)
-        missing = [job for job in jobs if not job.done]
-        place = LAUNCHERS[args.launcher]
-        cores = default_threads() if place.here else None
-        at_a_time, threads = shares(args.jobs, args.threads, len(missing), cores)
-        if cores is not None and at_a_time * threads > cores:
-            notes.print(f"note: {at_a_time} runs x {threads} threads on {cores} cores")
-        with StopRequest() as stop, SweepTable(jobs, notes) as table:
-            stop.patient = True
-            request = LaunchRequest(out, at_a_time, threads, args.retries, stop, args.slurm)
-            statuses = place.launch(missing, request, table)
+        stop.patient = True
+        asked = LaunchRequest(
+            out, args.jobs, args.threads, args.retries, stop, args.slurm, args.asha
+        )
+        statuses = launch(jobs, args.launcher, asked, notes)
     if stop.number is not None:
         notes.print(f"stopped by signal {stop.number}. The same command goes on from there.")
         return 128 + stop.number
     return _report(jobs, statuses, out, notes)
 
 
+def launch(
+    jobs: Sequence[Job], launcher: str, asked: LaunchRequest, notes: Console
+) -> Mapping[str, int]:
+    """Make those runs that are missing, under one live table.
+
+    Args:
+        jobs: all that the table shows.
+        launcher: by its name.
+        asked: as the user asks, where 0 runs at a time and 0 threads stand for no wish.
+        notes: where the table is shown.
+
+    Returns:
+        The exit statuses of the runs that ended, by the ids of their jobs.
+    """
+    missing = [job for job in jobs if not job.done]
+    place = LAUNCHERS[launcher]
+    cores = default_threads() if place.here else None
+    at_a_time, threads = shares(asked.jobs, asked.threads, len(missing), cores)
+    if cores is not None and at_a_time * threads > cores:
+        notes.print(f"note: {at_a_time} runs x {threads} threads on {cores} cores")
+    with SweepTable(jobs, notes) as table:
+        return place.launch(missing, asked._replace(jobs=at_a_time, threads=threads), table)
+
+
 @contextmanager
-def claimed(out: Path) -> Iterator[None]:
-    """Hold the folder of a sweep, made where it is missing, against other drivers.
+def claimed(out: Path, mark: str) -> Iterator[None]:
+    """Hold a folder that the file ``mark`` belongs in, made where it is missing.
+
+    Other drivers are kept out of it.
 
     Raises:
         RunConflictError: it holds something else.
@@ -115,9 +142,11 @@ def claimed(out: Path) -> Iterator[None]:
     if out.exists() and not out.is_dir():
         raise RunConflictError(f"{out} is a file, not a folder")
     names = os.listdir(out) if out.exists() else []
-    foreign = sorted(name for name in names if not _BEGINNING.fullmatch(name))
-    if foreign and "plan.json" not in names:
-        raise RunConflictError(f"{out} is no folder of a sweep: {foreign[0]!r} but no plan.json")
+    # What a first start that was killed may leave before the file is there.
+    beginning = re.compile(rf"lock|\.{re.escape(mark)}\..*part(-journal)?")
+    foreign = sorted(name for name in names if not beginning.fullmatch(name))
+    if foreign and mark not in names:
+        raise RunConflictError(f"{out} holds {foreign[0]!r} but no {mark}: it is for other things")
     out.mkdir(parents=True, exist_ok=True)
     lock = acquire_lock(out / "lock")
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metarl.experiments.sweep.plan import Job, LaunchRequest, Watch, command_of
-from metarl.runs import is_in_use
+from metarl.locks import is_locked
 
 _POLL_S = 0.1
 _POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -59,7 +59,7 @@ def _fill(queue: deque[Job], running: list[Running], request: LaunchRequest, wat
         if len(running) == request.jobs:
             return
         job = queue.popleft()
-        if is_in_use(job.folder):
+        if is_locked(job.folder / "lock"):
             queue.append(job)
             continue
         running.append(Running(job, start(job, request.out, request.threads)))

@@ -75,6 +75,8 @@ class LaunchRequest(NamedTuple):
     """Tells of a signal: the launcher then lets its runs save, and returns."""
     slurm: SlurmConfig
     """Of the launcher slurm alone."""
+    asha: bool = False
+    """Of the launcher ray alone: whether runs that fall behind are stopped."""
 
 
 Watch: TypeAlias = Callable[[Job, State], None]

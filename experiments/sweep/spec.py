@@ -179,11 +179,13 @@ class SweepSpec:
             for section, values in (("set", self.set), ("grid", self.grid), ("search", self.search))
             for key in values
         }
+        # "promp/navigation: agent.inner_rl: no ...", or "...: PrompConfig.inner_lr must be ...".
+        field = re.sub(r"^[^ ]*: ([\w.]*).*", r"\1", line, flags=re.DOTALL)
         for key, place in places.items():
-            if f" {key}" in line:
+            if f"{key}.".startswith(f"{field}."):
                 return place
         for key, place in places.items():
-            if f".{key.rpartition('.')[2]} " in line:
+            if key.rpartition(".")[2] == field.rpartition(".")[2]:
                 return place
         return next(iter(places.values()), "presets")
 

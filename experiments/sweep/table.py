@@ -67,10 +67,6 @@ class SweepTable:
                 said += f"  return {cells[1]}"
             self._console.out(said, highlight=False)
 
-    def state_of(self, job: Job) -> State:
-        """Return the last state that was told of a job."""
-        return self._states[job.id]
-
     def _counts(self) -> Counter[State]:
         return Counter(self._states.values())
 

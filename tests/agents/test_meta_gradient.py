@@ -55,6 +55,7 @@ def round_of(discrete: bool, seed: int) -> Trajectories:
         terminated=torch.zeros_like(mask),
         mask=mask,
         faulty=torch.zeros(TASKS, EPISODES, dtype=torch.bool),
+        success=torch.full((TASKS, EPISODES), -1, dtype=torch.int8),
     )
 
 
@@ -173,6 +174,7 @@ def pulls(agent: MamlTrpo, count: int, adaptations: int) -> list[Trajectories]:
                 terminated=yes,
                 mask=yes,
                 faulty=~yes[..., 0],
+                success=torch.full_like(yes[..., 0], -1, dtype=torch.int8),
             )
         )
         adapted = agent.adapt(adapted, rounds[-1])

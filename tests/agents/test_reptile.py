@@ -142,7 +142,7 @@ def test_serial_training_runs_everywhere(env_name: str) -> None:
     )
     assert not any(torch.equal(leaf, phi[name]) for name, leaf in agent.state_dict().items())
     scoring = EvaluationConfig(episodes=3, adaptations=2)
-    curve = adaptation_curve(agent, env, distribution.held_out(2), scoring, Streams(2))
+    curve = adaptation_curve(agent, env, distribution.held_out(2), scoring, Streams(2)).score
     assert curve.shape == (2, 3)
     assert torch.isfinite(curve).all()
 

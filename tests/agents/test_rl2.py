@@ -10,7 +10,7 @@ from torch import Tensor
 from metarl import agents
 from metarl.agents.rl2 import Rl2, Rl2Config, trial_inputs
 from metarl.evaluation import EvaluationConfig, adaptation_curve
-from metarl.experiments.evaluate import EvaluationRequest, evaluate_beside_floors
+from metarl.experiments.evaluation.scoring import EvaluationRequest, evaluate_beside_floors
 from metarl.experiments.experiment import build
 from metarl.experiments.presets import preset
 from metarl.protocols import HasMemory
@@ -179,7 +179,8 @@ def test_memory_does_not_depend_on_how_tasks_are_shared(env_name: str) -> None:
         world = build_world("rl2", env_name, threads=threads)
         config = EvaluationConfig(episodes=2, adaptations=2, tasks_at_once=at_once)
         held_out = world.distribution.held_out(8)
-        curves.append(adaptation_curve(world.new_agent(), world.env, held_out, config, Streams(1)))
+        agent = world.new_agent()
+        curves.append(adaptation_curve(agent, world.env, held_out, config, Streams(1)).score)
     for other in curves[1:]:
         torch.testing.assert_close(other, curves[0], rtol=1e-5, atol=1e-5)
 

@@ -78,8 +78,9 @@ def test_evaluate_prints_one_json_object(
     flags = ["--adaptations", "2", "--tasks", "5", "--json"]
     assert main(["evaluate", str(tmp_path / "run"), *flags]) == 0
     result = json.loads(capsys.readouterr().out)
-    keys = ["preset", "iteration", "adaptations", "mean", "iqm", "ci_low", "ci_high", "per_task"]
-    assert list(result) == keys
+    keys = {"preset", "iteration", "adaptations", "mean", "iqm", "ci_low", "ci_high", "per_task"}
+    keys |= {"protocol", "split", "episodes_scored", "episodes_spent", "env_steps"}
+    assert result.keys() == keys | {"success", "success_per_task", "faulty_episodes"}
     assert (result["preset"], result["iteration"]) == (BANDIT, 1)
     assert result["adaptations"] == [0, 1, 2]
     columns = list(zip(*result["per_task"], strict=True))

@@ -61,6 +61,16 @@ def weights(model: OnPolicyAlgorithm) -> Params:
     return {name: leaf.detach().clone() for name, leaf in model.policy.named_parameters()}
 
 
+def test_learners_leave_no_folder_of_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SB3_LOGDIR", str(tmp_path / "logs"))  # otherwise among temporary files
+    reptile = Sb3Reptile(ppo(), Sb3ReptileConfig())
+    run(reptile, 1)
+    reptile.evaluate(reptile.held_out_tasks(1))
+    assert not (tmp_path / "logs").exists()
+    a2c().learn(4)  # as SB3 does when nobody silences it
+    assert (tmp_path / "logs").exists()
+
+
 def test_a_serial_step_goes_part_of_the_way_to_what_was_learned() -> None:
     model = ppo()
     reptile = Sb3Reptile(model, Sb3ReptileConfig(outer_lr=0.25, rollouts=2))

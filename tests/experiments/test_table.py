@@ -14,7 +14,7 @@ import yaml
 from metarl import envs
 from metarl.experiments.arguments import plain_console
 from metarl.experiments.cli import main
-from metarl.experiments.outcomes import read_settings, shared_floors
+from metarl.experiments.settings import read_settings, shared_floors
 from metarl.statistics import interquartile_mean
 
 NAME = "metarl/PointNavigation-v0"
@@ -205,6 +205,18 @@ def test_of_evaluations_on_as_many_tasks_the_longest_counts(
         head, line = rows_of(capsys, str(tmp_path / name))
         assert head[-1] == "after 3"
         assert line[-1].startswith("3.00")
+
+
+@pytest.mark.parametrize("suffix", ["_shifted", "_shots5", "_meta-world", ".old"])
+def test_evaluations_of_other_protocols_are_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    write_run(tmp_path / "a", 1, 0.0)
+    expected = rows_of(capsys, str(tmp_path / "a"))
+    other = {"per_task": [[100.0] * 9] * 9, "score": "return", "references": {}}
+    place = tmp_path / "a" / "eval" / f"000002_tasks9_adaptations8{suffix}.json"
+    place.write_text(json.dumps(other))
+    assert rows_of(capsys, str(tmp_path / "a")) == expected
 
 
 @pytest.mark.parametrize(

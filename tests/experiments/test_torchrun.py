@@ -177,6 +177,16 @@ def test_the_first_process_may_be_killed_too(begun: Path, tmp_path: Path, start:
 
 
 @pytest.mark.slow
+def test_a_rule_of_the_first_process_stops_both(tmp_path: Path, start: Start) -> None:
+    out, flags = tmp_path / "run", ("--iterations", "50", "--evaluate-every", "3")
+    for _ in range(2):  # the second finds it stopped
+        assert start(out, *flags, "--stop-at", "0").wait(timeout=120) == 0
+        assert json.loads((out / "DONE").read_text())["iteration"] == rows(out) == 3
+    assert start(out, *flags, "--go-on", "--iterations", "5").wait(timeout=120) == 0
+    assert json.loads((out / "DONE").read_text())["iteration"] == rows(out) == 5
+
+
+@pytest.mark.slow
 def test_a_failing_disk_ends_both(begun: Path, tmp_path: Path, start: Start) -> None:
     out = tmp_path / "run"
     shutil.copytree(begun, out)

@@ -20,6 +20,8 @@ class Script(NamedTuple):
 
     ends: Tensor
     faults: Tensor
+    reaches: Tensor | None = None
+    """At the goal after that step, and after no other."""
 
 
 class ScriptedEnv:
@@ -54,6 +56,7 @@ class ScriptedEnv:
             # Truthful for copies that run; for others anything may stand here but a fault.
             terminated=(self._script.ends == time) | ~running,
             faulty=(self._script.faults == time) & running,
+            success=None if self._script.reaches is None else self._script.reaches == time,
         )
 
     def _observe(self, field: str) -> Tensor:

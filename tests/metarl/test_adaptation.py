@@ -85,6 +85,7 @@ def round_of(discrete: bool, seed: int = 50) -> Trajectories:
         terminated=terminated,
         mask=mask,
         faulty=torch.zeros(TASKS, EPISODES, dtype=torch.bool),
+        success=torch.full((TASKS, EPISODES), -1, dtype=torch.int8),
     )
 
 

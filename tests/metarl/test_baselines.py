@@ -26,6 +26,7 @@ def batch_of(reward: Tensor, obs: Tensor, length: Tensor) -> Trajectories:
         terminated=torch.zeros_like(mask),
         mask=mask,
         faulty=torch.zeros_like(length, dtype=torch.bool),
+        success=torch.full_like(length, -1, dtype=torch.int8),
     )
 
 
@@ -154,6 +155,7 @@ def test_the_last_bit_does_not_depend_on_how_tasks_are_split(size: int, horizon:
         terminated=nothing.bool(),
         mask=~nothing.bool(),
         faulty=nothing[..., 0].bool(),
+        success=nothing[..., 0].to(torch.int8) - 1,
     )
     with one_torch_thread():
         together = linear_values(whole, 0.99, 1e-5)

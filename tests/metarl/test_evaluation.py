@@ -60,7 +60,7 @@ def world(name: str, agent_name: str = "maml-trpo") -> World:
 
 def curve(here: World, tasks: Tasks, streams: Streams = STREAMS, **config: int) -> Tensor:
     settings = EvaluationConfig(**{"episodes": E, "adaptations": N} | config)
-    return adaptation_curve(here.agent, here.env, tasks, settings, streams)
+    return adaptation_curve(here.agent, here.env, tasks, settings, streams).score
 
 
 class PayWhatYouDo:
@@ -107,7 +107,7 @@ def test_every_task_starts_from_nothing(tasks_at_once: int) -> None:
     tasks = Tasks(torch.arange(7), {"nothing": torch.zeros(7)})
     config = EvaluationConfig(episodes=2, adaptations=3, tasks_at_once=tasks_at_once)
     result = adaptation_curve(Counter(), PayWhatYouDo(), tasks, config, STREAMS)
-    assert result.tolist() == [[0, 1, 2, 3]] * 7
+    assert result.score.tolist() == [[0, 1, 2, 3]] * 7
 
 
 @every_agent

@@ -27,6 +27,7 @@ def wandering(found: bool) -> Trajectories:
         terminated=terminated,
         mask=mask,
         faulty=torch.zeros(shape[:2], dtype=torch.bool),
+        success=torch.full(shape[:2], -1, dtype=torch.int8),
     )
 
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarl.checkpoint import StorageError
+from metarl.locks import RunLockedError
 from metarl.runs import (
     Config,
     RunConflictError,
     RunFolder,
-    RunLockedError,
     config_id,
     default_run_folder,
     differences,
@@ -34,7 +34,8 @@ FREE = ("iterations",)
 HOLDER = """
 import sys, time
 from pathlib import Path
-from metarl.runs import RunFolder, RunLockedError
+from metarl.locks import RunLockedError
+from metarl.runs import RunFolder
 try:
     run = RunFolder.open(Path(sys.argv[1]), {"seed": 1}, ())
 except RunLockedError as error:

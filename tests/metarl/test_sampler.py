@@ -56,6 +56,19 @@ def test_faulty_episodes_are_named() -> None:
     assert batch.faulty.tolist() == [[False] * 3, [True] * 3]
 
 
+def test_success_is_to_be_at_the_goal_after_any_step_under_the_mask() -> None:
+    """Lengths are 5, 2, 5 and 0, 2, 3; a fault or an end cuts off what comes later."""
+    reaches = torch.tensor([[2, 2, T - 1], [0, 1, 3]])
+    batch, _ = sample(ScriptedEnv(SCRIPT._replace(reaches=reaches)))
+    assert batch.success.tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert batch.success.dtype == torch.int8
+
+
+def test_without_a_goal_there_is_neither_success_nor_failure() -> None:
+    batch, _ = sample(ScriptedEnv(SCRIPT))
+    assert batch.success.tolist() == [[-1] * 3] * 2
+
+
 def test_a_copy_is_not_stepped_after_its_end() -> None:
     env = ScriptedEnv(SCRIPT)
     sample(env)

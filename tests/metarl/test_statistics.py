@@ -1,4 +1,4 @@
-"""Statistics against numbers done by hand, by brute force, and by repeating the experiment."""
+"""Statistics against numbers done by hand, and by brute force."""
 
 import itertools
 import math
@@ -8,10 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from metarl.statistics import (
+    expected_ranks,
     interquartile_mean,
+    iqm_of_runs,
+    mean_of_runs,
+    median_of_tasks,
+    optimality_gap,
     performance_profile,
     probability_of_improvement,
-    stratified_bootstrap,
     summarise_curve,
 )
 
@@ -43,44 +47,17 @@ def test_nan_is_not_trimmed_away() -> None:
     assert math.isnan(probability_of_improvement([[1, math.nan]], [[0, 0]]))
 
 
-def test_one_value_leaves_no_width() -> None:
-    rng = np.random.default_rng(0)
-    for scores in ([[3.25]], np.full((5, 4), 3.25)):
-        interval = stratified_bootstrap(scores, interquartile_mean, rng, 50, 0.95)
-        assert interval.low == interval.high == 3.25
-
-
-def test_runs_are_drawn_within_tasks() -> None:
-    """Tasks that differ widely, runs that agree: resampling runs within a task changes nothing."""
-    scores = np.tile([0.0, 100.0, 1000.0], (4, 1))
-    rng = np.random.default_rng(0)
-    several = stratified_bootstrap(scores, lambda values: values.mean(-1), rng, 200, 0.9)
-    assert several.low == several.high == pytest.approx(1100 / 3)
-    single = stratified_bootstrap(scores[:1], lambda values: values.mean(-1), rng, 200, 0.9)
-    assert single.low < 1100 / 3 < single.high
-
-
-@pytest.mark.parametrize("shape", [(40, 3), (1, 120)])
-def test_interval_covers_the_truth_about_as_often_as_it_says(shape: tuple[int, int]) -> None:
-    rng = np.random.default_rng(3)
-    offsets = np.zeros(shape[1]) if shape[0] == 1 else np.arange(shape[1]) * 10.0
-    repeats = 400
-    covered = 0
-    for _ in range(repeats):
-        scores = offsets + rng.normal(size=shape)
-        interval = stratified_bootstrap(scores, lambda values: values.mean(-1), rng, 400, 0.95)
-        covered += int(interval.low <= offsets.mean() <= interval.high)
-    assert 0.91 <= covered / repeats <= 0.98
-
-
-def test_trailing_axes_share_one_resampling() -> None:
-    scores = np.random.default_rng(1).normal(size=(5, 4))
-    both = np.stack((scores, scores + 2.0), axis=-1)
-    low, high = stratified_bootstrap(both, interquartile_mean, np.random.default_rng(2), 300, 0.95)
-    assert low.shape == high.shape == (2,)
-    np.testing.assert_allclose((low[1], high[1]), (low[0] + 2.0, high[0] + 2.0))
-    alone = stratified_bootstrap(scores, interquartile_mean, np.random.default_rng(2), 300, 0.95)
-    np.testing.assert_allclose((alone.low, alone.high), (low[0], high[0]))
+def test_aggregates_by_hand() -> None:
+    """Two runs of four tasks; means of tasks are 1, 2, 4, 30."""
+    scores = np.array([[0.0, 2.0, 3.0, 30.0], [2.0, 2.0, 5.0, 30.0]])
+    assert median_of_tasks(scores) == 3.0
+    assert mean_of_runs(scores) == 9.25
+    assert iqm_of_runs(scores) == 3.0  # 2, 2, 3, 5 are left
+    assert optimality_gap(scores, 4.0) == pytest.approx(4.0 - (0 + 2 + 3 + 4 + 2 + 2 + 4 + 4) / 8)
+    batch = np.stack((scores, scores + 1.0))
+    for aggregate in (median_of_tasks, mean_of_runs, iqm_of_runs):
+        np.testing.assert_allclose(aggregate(batch), aggregate(scores) + np.array([0.0, 1.0]))
+    np.testing.assert_allclose(optimality_gap(batch, 40.0), [40 - 9.25, 40 - 10.25])
 
 
 def test_profile_by_hand() -> None:
@@ -106,6 +83,27 @@ def test_probability_of_improvement_against_brute_force() -> None:
     assert probability_of_improvement(x + 10, y) == 1.0
 
 
+def brute_force_ranks(groups: list[NDArray[np.int64]]) -> list[float]:
+    drawn: list[list[float]] = []
+    for task in range(groups[0].shape[1]):
+        for scores in itertools.product(*(group[:, task] for group in groups)):
+            # The ranks that a tie shares are averaged: those above, and half of the equal others.
+            above = [sum(other > mine for other in scores) for mine in scores]
+            equal = [sum(other == mine for other in scores) - 1 for mine in scores]
+            drawn.append([1 + a + e / 2 for a, e in zip(above, equal, strict=True)])
+    return [float(rank) for rank in np.mean(drawn, axis=0)]
+
+
+def test_expected_ranks_against_brute_force() -> None:
+    rng = np.random.default_rng(6)
+    groups = [
+        rng.integers(0, 4, size=(runs, 3)) + shift for runs, shift in ((2, 0), (3, 1), (1, 0))
+    ]
+    np.testing.assert_allclose(expected_ranks(groups), brute_force_ranks(groups))
+    np.testing.assert_allclose(expected_ranks([[[3.0]], [[1.0]], [[2.0]]]), [1.0, 3.0, 2.0])
+    np.testing.assert_allclose(expected_ranks([[[3.0]], [[3.0]]]), [1.5, 1.5])
+
+
 def test_curve_summary_by_hand() -> None:
     """One run, eight tasks; all tasks gain 10 in each round."""
     tasks = np.arange(8.0)[[3, 1, 7, 0, 2, 6, 4, 5]]
@@ -116,6 +114,13 @@ def test_curve_summary_by_hand() -> None:
     assert summary.ci_low[1] == summary.ci_low[0] + 10.0
 
 
+def test_seeds_are_lucky_on_all_tasks_at_once() -> None:
+    """Three seeds that differ on every task alike: the interval reaches from worst to best."""
+    scores = np.tile(np.array([0.0, 1.0, 5.0])[:, None, None], (1, 6, 1))
+    summary = summarise_curve(scores, np.random.default_rng(0))
+    assert (summary.ci_low, summary.ci_high) == ((0.0,), (5.0,))
+
+
 def test_summary_is_a_function_of_scores_and_generator() -> None:
     scores = np.random.default_rng(0).normal(size=(3, 10, 4))
     again = [summarise_curve(scores, np.random.default_rng(7)) for _ in range(2)]
@@ -123,12 +128,11 @@ def test_summary_is_a_function_of_scores_and_generator() -> None:
 
 
 def test_faults_are_named() -> None:
-    rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="interquartile_mean: scores need at least 1 non-empty"):
         interquartile_mean([])
-    with pytest.raises(ValueError, match=r"at least 2 non-empty axes, got shape \[3\]"):
-        stratified_bootstrap([1, 2, 3], interquartile_mean, rng, 10, 0.95)
-    with pytest.raises(ValueError, match="level must be above 0 and below 1, got 95"):
-        stratified_bootstrap([[1, 2]], interquartile_mean, rng, 10, 95)
+    with pytest.raises(ValueError, match=r"iqm_of_runs: .* at least 2 non-empty axes"):
+        iqm_of_runs([1.0, 2.0])
     with pytest.raises(ValueError, match="same tasks, got 2 and 1"):
         probability_of_improvement([[1, 2]], [[1]])
+    with pytest.raises(ValueError, match="expected_ranks: all need the same tasks, got none"):
+        expected_ranks([])

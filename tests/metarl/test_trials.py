@@ -35,6 +35,7 @@ def rounds(discrete: bool = False) -> list[Trajectories]:
                 terminated=torch.zeros_like(mask),
                 mask=mask,
                 faulty=torch.zeros(K, E, dtype=torch.bool),
+                success=torch.full((K, E), -1, dtype=torch.int8),
             )
         )
     return result

@@ -1,0 +1,1 @@
+"""``metarl report``: finished runs as one HTML page that needs nothing else."""

@@ -1,0 +1,54 @@
+"""Sweeps through submitit, with its executor of local processes in the place of Slurm."""
+
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from metarl.experiments.cli import main
+from tests.experiments.sweep.drivers import folders, iterations, wait_for, write_spec, writers
+
+pytest.importorskip("submitit")
+FLAGS = ["--launcher", "slurm", "--slurm.cluster", "local"]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
+def test_a_job_that_is_preempted_saves_is_requeued_and_finishes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, out = write_spec(tmp_path, 100, seeds=1), tmp_path / "out"
+    reached: list[int] = []
+
+    def preempt() -> None:
+        wait_for(lambda: any(len(iterations(run)) > 5 for run in folders(out)))
+        (run,) = writers(out)
+        # The parent of the run is the process that Slurm would send the signal to.
+        stat = Path(f"/proc/{run}/stat").read_text()
+        os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGUSR2)
+        wait_for(lambda: not writers(out))
+        reached.extend(iterations(folders(out)[0]))
+
+    preemption = threading.Thread(target=preempt)
+    preemption.start()
+    assert main(["sweep", str(spec), "--out", str(out), *FLAGS]) == 0
+    preemption.join()
+    assert "1 of 1 runs are done, 0 failed" in capsys.readouterr().err
+    (run,) = folders(out)
+    assert iterations(run) == list(range(1, 101))
+    (log,) = (out / "logs").iterdir()
+    # It had saved the iteration in hand.
+    assert f"resuming {run} after meta-iteration {reached[-1]}\n" in log.read_text()
+    assert log.read_text().count("$ metarl train") == 2
+
+
+def test_without_slurm_the_command_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which("srun") is not None:
+        pytest.skip("there is Slurm here")
+    spec, out = write_spec(tmp_path, 3), tmp_path / "out"
+    assert main(["sweep", str(spec), "--out", str(out), "--launcher", "slurm"]) == 2
+    assert "no srun on this machine" in capsys.readouterr().err
