@@ -14,12 +14,11 @@ from pathlib import Path
 import tyro
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from metarl.checkpoint import write_bytes_atomic, write_json
 from metarl.checks import COUNT_OR_ZERO, InputError, check_fields, unknown
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.evaluate import evaluate_command
+from metarl.experiments.evaluation.command import evaluate_command
 from metarl.experiments.outcomes import read_outcomes
 from metarl.experiments.report.command import report_command
 from metarl.experiments.reproduce.published import PUBLICATIONS, Protocol, Publication
@@ -154,16 +153,26 @@ def _print(
     publication: Publication, verdicts: Sequence[Verdict], args: ReproduceArgs, console: Console
 ) -> None:
     length = f", quick: {publication.quick_iterations} meta-iterations" if args.quick else ""
-    table = Table(title=f"{publication.title}{length}")
-    for heading in ("preset", "adaptations", "published", "ours [95% interval]", "seeds", ""):
-        table.add_column(heading, justify="left" if heading in ("preset", "") else "right")
-    for claim, word, seeds, mean, low, high in verdicts:
-        error = f" +- {claim.error:g}" if claim.error else ""
-        ours = f"{mean:.2f} [{low:.2f}, {high:.2f}]" if seeds else "-"
-        cells = (f"{claim.published:g}{error}", ours, str(seeds), word)
-        table.add_row(claim.preset, str(claim.adaptations), *cells)
-    console.print(table)
-    for source in sorted({claim.source for claim in publication.claims}):
+    console.print(f"{publication.title}{length}")
+    head = ("adaptations", "published", "ours", "95% interval", "seeds", "")
+    rows = [head, *(_cells(verdict) for verdict in verdicts)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = ["  " + "  ".join(map(str.rjust, row, widths)) for row in rows]
+    console.print(shown[0])
+    preset = None
+    for verdict, line in zip(verdicts, shown[1:], strict=True):
+        if verdict.claim.preset != preset:
+            preset = verdict.claim.preset
+            console.print(preset)
+        console.print(line)
+    for source in dict.fromkeys(claim.source for claim in publication.claims):
         console.print(f"published: {source}")
     for note in publication.notes:
         console.print(f"note: {note}")
+
+
+def _cells(verdict: Verdict) -> tuple[str, ...]:
+    claim, word, seeds, mean, low, high = verdict
+    published = f"{claim.published:g}" + (f" +- {claim.error:g}" if claim.error else "")
+    ours = (f"{mean:.2f}", f"[{low:.2f}, {high:.2f}]") if seeds else ("", "")
+    return (str(claim.adaptations), published, *ours, str(seeds), word)

@@ -5,13 +5,13 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from metarl.bootstrap import bootstrap_interval, usual_bootstrap
 from metarl.experiments.outcomes import Outcome
 from metarl.experiments.reproduce.published import Claim
-from metarl.statistics import FloatArray, stratified_bootstrap
+from metarl.statistics import mean_of_runs
 
 Word: TypeAlias = Literal["reproduced", "not reproduced", "not measured"]
 
-_SAMPLES, _LEVEL = 2000, 0.95
 _TWO_SIDED = 1.96
 """Standard errors of a published number that are allowed to it: its own 95% interval."""
 
@@ -43,12 +43,9 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Verdict:
     if not tables:
         return Verdict(claim, "not measured", 0, np.nan, np.nan, np.nan)
     scores = np.stack(tables)
-    interval = stratified_bootstrap(scores, _mean, np.random.default_rng(0), _SAMPLES, _LEVEL)
+    drawn = usual_bootstrap(len(scores))
+    interval = bootstrap_interval(scores, mean_of_runs, np.random.default_rng(0), drawn)
     reached = float(interval.high) >= claim.published - _TWO_SIDED * claim.error
     word: Word = "reproduced" if reached else "not reproduced"
     ends = float(interval.low), float(interval.high)
     return Verdict(claim, word, len(tables), float(scores.mean()), *ends)
-
-
-def _mean(scores: FloatArray) -> FloatArray:
-    return np.asarray(scores.mean(axis=-1))

@@ -31,11 +31,11 @@ def outcome(preset: str, after_one: list[float], seed: int = 1) -> Outcome:
         environment="somewhere",
         seed=seed,
         commits=frozenset(),
-        learning=np.ones((2, 3)),
-        wall_s=1.0,
+        learning=np.ones((3, 3)),
         per_task=per_task,
         score="mean return of an episode",
         floors={},
+        length=3,
     )
 
 
@@ -83,7 +83,7 @@ def test_every_publication_can_be_planned(name: str, quick: bool, tmp_path: Path
     jobs = plan(spec_of(name, publication, quick=quick), tmp_path)
     assert len(jobs) == len(publication.presets) * (1 if quick else len(publication.seeds))
     for job in jobs:
-        full = PRESETS[job.experiment.preset].iterations
+        full = PRESETS[job.experiment.preset]().iterations
         assert job.experiment.iterations == (publication.quick_iterations if quick else full)
     assert {claim.preset for claim in publication.claims} == set(publication.presets)
 
