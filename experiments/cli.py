@@ -34,6 +34,7 @@ from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.record import Sitting
 from metarl.experiments.report.command import report_command
+from metarl.experiments.reproduce.command import reproduce_command
 from metarl.experiments.scratch import scratch_command
 from metarl.experiments.share.commands import export_command, pull_command, push_command
 from metarl.experiments.sweep.command import sweep_command
@@ -144,6 +145,9 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "search": Command(
         search_command, "search SPEC.yaml", "values that learn best within ranges, by Optuna"
+    ),
+    "reproduce": Command(
+        reproduce_command, "reproduce NAME", "a published experiment, run again and judged"
     ),
     "scratch": Command(scratch_command, "scratch PRESET", "learn test tasks from nothing, by PPO"),
     "check": Command(check_command, "check MODULE:NAME", "check tasks of your own, rule by rule"),

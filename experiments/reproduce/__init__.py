@@ -1,0 +1,1 @@
+"""``metarl reproduce``: published experiments, run again and held to what was published."""
