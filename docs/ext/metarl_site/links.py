@@ -53,7 +53,7 @@ def name_what_is_not_here(app: Sphinx, docname: str, source: list[str]) -> None:
     def linked(match: re.Match[str]) -> str:
         target = (folder / match["path"]).resolve()
         outside = target.is_relative_to(ROOT) and not target.is_relative_to(app.srcdir)
-        if outside and (target.is_dir() or target.suffix == ".md"):
+        if outside and (target.is_dir() or (target.suffix == ".md" and target.exists())):
             return f"`{target.relative_to(ROOT)}`"
         return match[0]
 
@@ -69,7 +69,7 @@ def forget_unreadable_modules(app: Sphinx) -> Iterator[tuple[str, dict[str, obje
 
 
 def list_environments(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Hang the pages of environments below their table, which the gallery writes, by short names."""
+    """Hang the pages of environments, by short names, below the table that the gallery writes."""
     if docname == _ENVIRONMENTS:
         pages = sorted((Path(app.srcdir) / "envs").glob("*.md"))
         rows = [f"{_short_title(path)} <{path.stem}>" for path in pages if path.stem != "README"]
