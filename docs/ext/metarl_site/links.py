@@ -78,7 +78,7 @@ def list_environments(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def _short_title(path: Path) -> str:
     title = path.read_text().partition("\n")[0].removeprefix("# ")
-    return re.split("[:;,]", title)[0]
+    return re.split("[:;]", title)[0]
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
