@@ -24,6 +24,7 @@ from metarl.statistics import (
     mean_of_runs,
     performance_profile,
     profile_interval,
+    profile_thresholds,
 )
 
 if TYPE_CHECKING:
@@ -166,9 +167,8 @@ def _adaptation(axes: "Axes", comparison: Comparison) -> "dict[str, Line2D]":
 
 def _profile(axes: "Axes", comparison: Comparison) -> "dict[str, Line2D]":
     """Draw the share of runs and tasks that score above a threshold."""
-    every = np.concatenate([learned.final.ravel() for learned in comparison.settings.values()])
-    reach = max(float(np.ptp(every)), 1e-9)
-    limits = np.linspace(every.min() - 0.02 * reach, every.max() + 0.02 * reach, _THRESHOLDS)
+    finals = [learned.final for learned in comparison.settings.values()]
+    limits = profile_thresholds(finals, _THRESHOLDS)
     handles = {}
     for place, (name, learned) in enumerate(comparison.settings.items()):
         style, rng = _style(place), np.random.default_rng(0)

@@ -21,6 +21,7 @@ from metarl.statistics import (
     iqm_of_runs,
     performance_profile,
     profile_interval,
+    profile_thresholds,
 )
 
 Json: TypeAlias = dict[str, Any]
@@ -149,10 +150,7 @@ def profile_chart(legend: Sequence[Entry], scores: Sequence[FloatArray], score: 
 
     Scores are [seeds, tasks] by setting.
     """
-    low, high = min(map(np.min, scores)), max(map(np.max, scores))
-    # Where all scores are the same, they still need a place on the axis.
-    margin = 0.02 * (high - low) or 0.5
-    thresholds = np.linspace(low - margin, high + margin, _THRESHOLDS)
+    thresholds = profile_thresholds(scores, _THRESHOLDS)
     lines = []
     for entry, values in zip(legend, scores, strict=True):
         rng, bootstrap = np.random.default_rng(0), usual_bootstrap(len(values))

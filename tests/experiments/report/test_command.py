@@ -44,6 +44,13 @@ def test_links_lead_to_the_files_of_the_runs(tmp_path: Path) -> None:
     assert 'id="environment-1"' in _body(out)
 
 
+def test_a_folder_need_not_be_called_by_letters(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run\udcff")
+    out = tmp_path / "report.html"
+    assert main(["report", str(run), "--out", str(out)]) == 0
+    assert 'href="run%FF/config.yaml"' in _body(out)
+
+
 def test_runs_left_out_are_listed_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
