@@ -27,6 +27,14 @@ class Setting(NamedTuple):
         """Return the IQM of all seeds and tasks, [N + 1]."""
         return iqm_of_runs(np.moveaxis(self.scores(), -1, 0))
 
+    def learning(self) -> FloatArray:
+        """Return ``Outcome.learning`` of all seeds, [seeds, 3, P].
+
+        Where seeds stopped at different meta-iterations, up to the first of them.
+        """
+        shortest = min(outcome.iteration for outcome in self.outcomes)
+        return np.stack([outcome.learning[:, :shortest] for outcome in self.outcomes])
+
     def curve(self) -> CurveSummary:
         """Summarise all seeds and tasks."""
         return summarise_curve(self.scores(), np.random.default_rng(0))

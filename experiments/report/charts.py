@@ -83,12 +83,8 @@ def thinned(rows: FloatArray, most: int = _MOST_POINTS) -> FloatArray:
 
 
 def learning_of(setting: Setting) -> Learning:
-    """Return how a setting learned, at as many points as a line can show.
-
-    Where seeds stopped at different meta-iterations, up to the first of them.
-    """
-    shortest = min(outcome.iteration for outcome in setting.outcomes)
-    seeds = np.stack([outcome.learning[:, :shortest] for outcome in setting.outcomes])
+    """Return how a setting learned, at as many points as a line can show."""
+    seeds = setting.learning()
     steps, returns, seconds = (thinned(seeds[:, row]) for row in range(3))
     iterations = thinned(np.arange(1.0, seeds.shape[2] + 1.0))
     return Learning(steps.mean(0) / 1e6, seconds.mean(0) / 60.0, iterations, returns)

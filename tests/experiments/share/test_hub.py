@@ -91,6 +91,18 @@ def test_a_push_replaces_the_earlier_one_and_an_old_revision_can_be_pulled(
     assert pulled(tmp_path / "new", "--revision", newest) == 0
 
 
+def test_of_two_pushes_at_once_one_fails(
+    hub: HubStandIn, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise the repository would hold files of both."""
+    repo = filled(hub, exported)
+    repo.meanwhile = {"eval/another.json": b"{}"}
+    assert main(["push", str(exported), NAME]) == 74
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "412" in line
+    assert len(repo.commits) == 2
+
+
 def test_a_card_may_be_edited_there_and_here(
     hub: HubStandIn, exported: Path, export: Path, tmp_path: Path
 ) -> None:
