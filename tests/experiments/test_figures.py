@@ -1,7 +1,5 @@
 """Figures: written, of a sane size, and refused by name where there is nothing to draw."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +65,3 @@ def test_names_are_neither_formulas_nor_sure_to_be_letters(tmp_path: Path) -> No
     lines = by_rounds({name: Curve(torch.zeros(1, 2), curve(2, 0), (0, 1))})
     curves_figure(tmp_path / "c.png", name, {name: lines}, name)
     assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_importing_the_module_does_not_import_matplotlib() -> None:
-    program = "import sys, metarl.experiments.figures; sys.exit('matplotlib' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)

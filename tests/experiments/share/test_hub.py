@@ -244,13 +244,9 @@ def test_a_hub_that_is_away_is_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_library_it_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['huggingface_hub'] = None\n"
-        "from metarl.experiments.cli import main\n"
-        "sys.exit(main(['pull', 'a/b', '--out', 'nowhere']))"
-    )
-    asked = [sys.executable, "-c", code]
-    done = subprocess.run(asked, check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "pip install 'metarl-suite[hub]'" in done.stderr
+def test_without_the_library_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert main(["pull", "a/b", "--out", "nowhere"]) == 2
+    assert "pip install 'metarl-suite[hub]'" in capsys.readouterr().err
