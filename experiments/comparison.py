@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from metarl.bootstrap import Bootstrap, Interval, bootstrap_interval, usual_bootstrap
-from metarl.experiments.figures import INK, moving_average, style_axes
+from metarl.experiments.figures import (
+    COLOURS,
+    INK,
+    moving_average,
+    show_literally,
+    style_axes,
+)
 from metarl.statistics import (
     CurveSummary,
     FloatArray,
     mean_of_runs,
     performance_profile,
     profile_interval,
+    profile_thresholds,
 )
 
 if TYPE_CHECKING:
@@ -25,8 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _REFERENCE, _REFERENCE_DASHES = "#6b6b6b", ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), "-")
 _PANEL = (3.35, 2.5)
@@ -70,7 +75,6 @@ def comparison_figure(title: str, comparison: Comparison, panels: Sequence[str])
     a single seed has none.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415
-    from matplotlib.text import Text  # noqa: PLC0415
 
     names = [*comparison.settings, *(comparison.references if "adaptation" in panels else ())]
     width = _PANEL[0] * len(panels)
@@ -102,8 +106,7 @@ def comparison_figure(title: str, comparison: Comparison, panels: Sequence[str])
         labelcolor=INK,
     )
     legend.get_title().set_color(INK)
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # names come from stored configs, and may hold a $
+    show_literally(figure)
     return figure
 
 
@@ -164,9 +167,8 @@ def _adaptation(axes: "Axes", comparison: Comparison) -> "dict[str, Line2D]":
 
 def _profile(axes: "Axes", comparison: Comparison) -> "dict[str, Line2D]":
     """Draw the share of runs and tasks that score above a threshold."""
-    every = np.concatenate([learned.final.ravel() for learned in comparison.settings.values()])
-    reach = max(float(np.ptp(every)), 1e-9)
-    limits = np.linspace(every.min() - 0.02 * reach, every.max() + 0.02 * reach, _THRESHOLDS)
+    finals = [learned.final for learned in comparison.settings.values()]
+    limits = profile_thresholds(finals, _THRESHOLDS)
     handles = {}
     for place, (name, learned) in enumerate(comparison.settings.items()):
         style, rng = _style(place), np.random.default_rng(0)
@@ -196,7 +198,7 @@ def _band(axes: "Axes", x: FloatArray, ends: Interval, style: Mapping[str, Any])
 
 def _style(place: int) -> dict[str, Any]:
     """Return the look of one of many lines: each colour comes once with each kind of dashes."""
-    dashes = _DASHES[place // len(_COLOURS) % len(_DASHES)]
-    look = {"color": _COLOURS[place % len(_COLOURS)], "linestyle": dashes, "linewidth": 1.5}
+    dashes = _DASHES[place // len(COLOURS) % len(_DASHES)]
+    look = {"color": COLOURS[place % len(COLOURS)], "linestyle": dashes, "linewidth": 1.5}
     # The first ones, which are the best, lie on top.
     return look | {"zorder": 3.0 - place / 1000.0}

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; the agent has the strongest.
-_AGENT = "#0072B2"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's, told apart by colour-blind readers too; the agent has the strongest."""
+_AGENT = COLOURS[0]
 _FLOORS = (
     ("#6b6b6b", (0, (5, 2))),
     ("#D55E00", (0, (1, 1.5))),
@@ -29,8 +30,6 @@ _FLOORS = (
     ("#E69F00", (0, (4, 1, 1, 1, 1, 1))),
 )
 SERIES = ("#8c8c8c", _AGENT, "#D55E00", "#009E73")
-_MANY = (_AGENT, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 STEPS, INK, _AXIS = "gradient steps on the task", "#333333", "#999999"
 _SIZE = (6.4, 4.2)
 _DPI = 150
@@ -63,6 +62,7 @@ def adaptation_figure(
     axes.set_xlabel(steps)
     axes.set_ylabel(score_label)
     _legend(axes, "IQM, first to last step (band: 95% interval)")
+    show_literally(figure)
     save_figure(figure, path)
 
 
@@ -102,6 +102,7 @@ def learning_figure(
     axes.set_ylabel("return")
     _iterations_on_top(axes, np.asarray(iterations, dtype=np.float64), x)
     _legend(axes, None)
+    show_literally(figure)
     save_figure(figure, path)
 
 
@@ -227,6 +228,19 @@ def _legend(axes: "Axes", title: str | None) -> None:
         labelcolor=INK,
     )
     legend.get_title().set_color("#777777")
+
+
+def show_literally(figure: "Figure") -> None:
+    """Let no text of a figure be a formula: names come from stored configs, and may hold a $.
+
+    Not for logarithmic axes, whose numbers are formulas. Letters that no font can have, as in the
+    name of a folder that is no UTF-8, become question marks.
+    """
+    from matplotlib.text import Text  # noqa: PLC0415
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(text.get_text().encode(errors="replace").decode())
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 
 from metarl.checks import COUNT_OR_ZERO, InputError, check_fields, unknown
@@ -68,7 +67,7 @@ def plot_command(arguments: Sequence[str]) -> int:
         raise InputError([f"one figure shows one environment, these are runs of several: {names}"])
     ((environment, settings),) = environments.items()
     comparison = renamed(compared(settings, args.after), args.names)
-    figure = comparison_figure(environment.split(" (")[0], comparison, args.panels)
+    figure = comparison_figure(environment, comparison, args.panels)
     save_figure(figure, args.out)
     plain_console().print(f"wrote {args.out}")
     return 0
@@ -114,10 +113,6 @@ def renamed(comparison: Comparison, names: Sequence[str]) -> Comparison:
 
 
 def learning_curve(setting: Setting) -> tuple[FloatArray, FloatArray]:
-    """Return env steps [P], as a mean over seeds, and returns after adaptation [seeds, P].
-
-    Where seeds were stopped at different meta-iterations, the curve ends with the first of them.
-    """
-    shortest = min(outcome.iteration for outcome in setting.outcomes)
-    learning = np.stack([outcome.learning[:, :shortest] for outcome in setting.outcomes])
+    """Return env steps [P], as a mean over seeds, and returns after adaptation [seeds, P]."""
+    learning = setting.learning()
     return learning[:, 0].mean(0), learning[:, 1]

@@ -4,8 +4,9 @@ Another run, of whatever agent, is scored as this one is: on the same tasks, wit
 adaptations, starts and noise. Only whether tasks are told may differ.
 """
 
+import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,10 +69,21 @@ def reference_curves(
             _of_run(judged, place, machine, notes) if place.is_dir() else _of_file(judged, place)
         )
         for name, curve in found.items():
-            label = f"{name} ({place})" if name in taken else name
-            taken.add(name)
+            label = _free_name(name, place, taken)
+            taken.add(label)
             curves[label] = curve
     return curves
+
+
+def _free_name(name: str, place: Path, taken: Collection[str]) -> str:
+    """Tell a name from those that are taken by where it lies, without the folders above.
+
+    It is stored, and given away with the run.
+    """
+    told = f"{name} ({place.resolve().name}"
+    numbered = (f"{told}, {number})" for number in itertools.count(2))
+    candidates = itertools.chain((name, f"{told})"), numbered)
+    return next(label for label in candidates if label not in taken)
 
 
 def ceiling_curves(judged: Judged, notes: Console) -> dict[str, Curve]:

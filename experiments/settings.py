@@ -27,6 +27,14 @@ class Setting(NamedTuple):
         """Return the IQM of all seeds and tasks, [N + 1]."""
         return iqm_of_runs(np.moveaxis(self.scores(), -1, 0))
 
+    def learning(self) -> FloatArray:
+        """Return ``Outcome.learning`` of all seeds, [seeds, 3, P].
+
+        Where seeds stopped at different meta-iterations, up to the first of them.
+        """
+        shortest = min(outcome.iteration for outcome in self.outcomes)
+        return np.stack([outcome.learning[:, :shortest] for outcome in self.outcomes])
+
     def curve(self) -> CurveSummary:
         """Summarise all seeds and tasks."""
         return summarise_curve(self.scores(), np.random.default_rng(0))
@@ -102,9 +110,9 @@ def labels(settings: Sequence[Setting]) -> list[str]:
     result = []
     for setting, mine in zip(settings, values, strict=True):
         same = [v for s, v in zip(settings, values, strict=True) if s.preset == setting.preset]
-        keys = sorted({key for other in same for key in (*other, *mine)})
+        keys = sorted({key for other in same for key in other})
         apart = [key for key in keys if any(other.get(key) != mine.get(key) for other in same)]
-        told = ", ".join(f"{key.split('.')[-1]} {mine.get(key)}" for key in apart)
+        told = ", ".join(f"{key.split('.')[-1]} {mine.get(key, 'unset')}" for key in apart)
         result.append(f"{setting.preset} ({told})" if told else setting.preset)
     return result
 
@@ -123,11 +131,14 @@ def shared_floors(settings: Sequence[Setting]) -> dict[str, CurveSummary]:
     }
 
 
-def _leaves(outcome: Outcome) -> Iterator[tuple[str, object]]:
-    """Walk through all values by which settings are told apart, with their dotted names."""
+def _leaves(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """Walk through all values by which settings are told apart, with their dotted names.
+
+    As text, since 1 and 1.0 are equal, but make two settings.
+    """
     for place, value in leaves(outcome.config):
         key = ".".join(place)
         if key not in (*NO_SETTING, "iterations"):
-            yield key, value
-    yield "iterations", outcome.length
-    yield "held-out scores", outcome.per_task.shape
+            yield key, str(value)
+    yield "iterations", str(outcome.length)
+    yield "held-out scores", str(outcome.per_task.shape)

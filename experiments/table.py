@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from metarl.bootstrap import Statistic, bootstrap_interval, usual_bootstrap
-from metarl.checks import COUNT_OR_ZERO, Allowed, check_fields
+from metarl.checks import COUNT_OR_ZERO, LARGEST, Allowed, check_fields
 from metarl.experiments.arguments import parse, plain_console
 from metarl.experiments.settings import Setting, labels, read_settings, shared_floors
 from metarl.experiments.standings import compared_scores, standings
@@ -21,7 +21,7 @@ from metarl.statistics import iqm_of_runs, mean_of_runs, median_of_tasks, optima
 Format: TypeAlias = Literal["markdown", "latex", "csv"]
 _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
 _LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_ANY = Allowed(-3.4e38, 3.4e38, "a finite number")
+_ANY = Allowed(-LARGEST, LARGEST, "a finite number")
 
 
 @dataclass(frozen=True, kw_only=True)

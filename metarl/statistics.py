@@ -108,6 +108,20 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> FloatArray:
     return np.asarray(np.heaviside(values[..., None] - limits, 0.0).mean(axis=(0, 1)))
 
 
+def profile_thresholds(groups: Sequence[ArrayLike], number: int) -> FloatArray:
+    """Return rising thresholds [number] from just below all scores of some groups to just above.
+
+    Raises:
+        ValueError: there is no group or no score.
+    """
+    every = np.concatenate([checked("profile_thresholds", group, 1).ravel() for group in groups])
+    low, high, largest = every.min(), every.max(), np.abs(every).max()
+    margin = 0.02 * (high - low)
+    if margin <= 1e-6 * largest:  # where scores hardly differ, thresholds must do so still
+        margin = 0.05 * largest or 0.5
+    return np.linspace(low - margin, high + margin, number)
+
+
 def profile_interval(
     scores: ArrayLike, thresholds: ArrayLike, rng: np.random.Generator, bootstrap: Bootstrap
 ) -> Interval:

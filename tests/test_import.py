@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 LAZY = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "stable_baselines3", "OpenGL")
-LAZY += ("jinja2", "plotly", "wandb", "mlflow", "optuna", "sqlalchemy", "ray")
+LAZY += ("jinja2", "plotly", "wandb", "mlflow", "optuna", "sqlalchemy", "ray", "huggingface_hub")
 
 
 def test_import_loads_nothing_heavy_and_prints_nothing() -> None:

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from metarl.experiments.evaluation.scoring import Curve
-from metarl.experiments.figures import INK, save_figure, style_axes
+from metarl.experiments.figures import COLOURS, INK, save_figure, show_literally, style_axes
 from metarl.statistics import CurveSummary
 
 EPISODES = "episodes of the task that were learned from"
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; and another mark for each.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKS = "osD^vP"
 _PANEL = (5.2, 3.8)
 
@@ -54,7 +52,7 @@ def curves_figure(path: Path, title: str, panels: Mapping[str, Lines], score_lab
     for place, (label, lines) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), place)
         for number, (name, (x, curve)) in enumerate(lines.items()):
-            colour = _COLOURS[number % len(_COLOURS)]
+            colour = COLOURS[number % len(COLOURS)]
             mark = _MARKS[number % len(_MARKS)]
             axes.fill_between(x, curve.ci_low, curve.ci_high, color=colour, alpha=0.13, linewidth=0)
             axes.plot(x, curve.iqm, label=name, linewidth=1.8, color=colour, marker=mark)
@@ -75,4 +73,5 @@ def curves_figure(path: Path, title: str, panels: Mapping[str, Lines], score_lab
         ncols=2 * len(panels),
         alignment="left",
     )
+    show_literally(figure)
     save_figure(figure, path)

@@ -29,8 +29,9 @@ from metarl.experiments.evaluation.scoring import (
 )
 from metarl.experiments.experiment import Experiment, Parts
 from metarl.experiments.figures import STEPS, adaptation_figure
-from metarl.protocols import HasMemory
+from metarl.protocols import Adapter, HasMemory
 from metarl.runs import system_facts
+from metarl.statistics import CurveSummary
 from metarl.types import Tasks
 
 _STANDARD = re.compile(r"\d+_tasks\d+_adaptations\d+\.json")
@@ -42,6 +43,16 @@ def standard_evaluations(folder: Path, iteration: int) -> list[Path]:
     """Return the JSON files in ``RUN/eval`` of the standard protocol after a meta-iteration."""
     files = folder.glob(f"{iteration:06d}_*.json")
     return sorted(file for file in files if _STANDARD.fullmatch(file.name))
+
+
+def standard_stem(iteration: int, tasks: int, adaptations: int) -> str:
+    """Return the name of what the standard protocol leaves, without suffix."""
+    return f"{iteration:06d}_tasks{tasks}_adaptations{adaptations}"
+
+
+def title_of(preset: str, iteration: int, tasks: str) -> str:
+    """Say in a figure whose evaluation it is; ``tasks`` is how many, and of what kind."""
+    return f"{preset}, {iteration} meta-iterations, {tasks} tasks"
 
 
 def as_json(judged: Judged, iteration: int, curve: Curve) -> dict[str, object]:
@@ -155,13 +166,19 @@ def _draw(path: Path, judged: Judged, iteration: int, curves: Mapping[str, Curve
     _, parts, request = judged
     title, label = _title(judged, iteration), score_label(parts, request)
     if request.protocol == "standard":
-        memory = isinstance(parts.agent, HasMemory)
-        steps = "episodes of the trial before" if memory else STEPS
         summaries = {name: curve.summary for name, curve in curves.items()}
-        adaptation_figure(path, title, summaries, label, steps)
+        draw_standard(path, title, summaries, label, parts.agent)
     else:
         title = f"{title}, {request.protocol}"
         curves_figure(path, title, {EPISODES: by_episodes(curves)}, label)
+
+
+def draw_standard(
+    path: Path, title: str, curves: Mapping[str, CurveSummary], label: str, agent: Adapter
+) -> None:
+    """Draw an evaluation by the standard protocol, that of the agent first."""
+    steps = "episodes of the trial before" if isinstance(agent, HasMemory) else STEPS
+    adaptation_figure(path, title, curves, label, steps)
 
 
 def draw_shots(
@@ -184,11 +201,10 @@ def draw_shots(
 
 
 def _stem(request: EvaluationRequest, iteration: int) -> str:
-    return f"{iteration:06d}_tasks{request.tasks}_adaptations{request.adaptations}"
+    return standard_stem(iteration, request.tasks, request.adaptations)
 
 
 def _title(judged: Judged, iteration: int) -> str:
     request = judged.request
     kind = "held-out" if request.split == "test" else request.split
-    name = judged.experiment.preset
-    return f"{name}, {iteration} meta-iterations, {request.tasks} {kind} tasks"
+    return title_of(judged.experiment.preset, iteration, f"{request.tasks} {kind}")

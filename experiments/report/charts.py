@@ -21,6 +21,7 @@ from metarl.statistics import (
     iqm_of_runs,
     performance_profile,
     profile_interval,
+    profile_thresholds,
 )
 
 Json: TypeAlias = dict[str, Any]
@@ -82,12 +83,8 @@ def thinned(rows: FloatArray, most: int = _MOST_POINTS) -> FloatArray:
 
 
 def learning_of(setting: Setting) -> Learning:
-    """Return how a setting learned, at as many points as a line can show.
-
-    Where seeds stopped at different meta-iterations, up to the first of them.
-    """
-    shortest = min(outcome.iteration for outcome in setting.outcomes)
-    seeds = np.stack([outcome.learning[:, :shortest] for outcome in setting.outcomes])
+    """Return how a setting learned, at as many points as a line can show."""
+    seeds = setting.learning()
     steps, returns, seconds = (thinned(seeds[:, row]) for row in range(3))
     iterations = thinned(np.arange(1.0, seeds.shape[2] + 1.0))
     return Learning(steps.mean(0) / 1e6, seconds.mean(0) / 60.0, iterations, returns)
@@ -149,10 +146,7 @@ def profile_chart(legend: Sequence[Entry], scores: Sequence[FloatArray], score: 
 
     Scores are [seeds, tasks] by setting.
     """
-    low, high = min(map(np.min, scores)), max(map(np.max, scores))
-    # Where all scores are the same, they still need a place on the axis.
-    margin = 0.02 * (high - low) or 0.5
-    thresholds = np.linspace(low - margin, high + margin, _THRESHOLDS)
+    thresholds = profile_thresholds(scores, _THRESHOLDS)
     lines = []
     for entry, values in zip(legend, scores, strict=True):
         rng, bootstrap = np.random.default_rng(0), usual_bootstrap(len(values))

@@ -107,8 +107,8 @@ def _clip(file: Path, page: Path, most: float) -> Clip:
 
 
 def _link(file: Path, page: Path, text: str) -> Link:
-    # A colon is quoted, too: what stands before one would be read as a scheme.
-    return Link(text, quote(os.path.relpath(file, page.parent), safe="/"))
+    # A colon is quoted, too: what stands before one would be read as a scheme. Names are bytes.
+    return Link(text, quote(os.fsencode(os.path.relpath(file, page.parent)), safe="/"))
 
 
 def _facts(file: Path) -> list[tuple[str, str]]:

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from metarl.experiments.figures import COLOURS
 from metarl.experiments.settings import Setting
 from metarl.statistics import CurveSummary
 
-# Okabe and Ito's colours, told apart by colour-blind readers too, on white and on near black.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("", "7px,3px", "2px,2px", "9px,3px,2px,3px")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up")
 _GREY = "#808080"
@@ -75,8 +74,8 @@ def references_of(names: Sequence[str], settings: Sequence[Setting]) -> list[Ref
 
 
 def _look_of_setting(place: int) -> Look:
-    style = place // len(_COLOURS) % len(_DASHES)
-    return Look(_COLOURS[place % len(_COLOURS)], _DASHES[style], _SYMBOLS[style])
+    style = place // len(COLOURS) % len(_DASHES)
+    return Look(COLOURS[place % len(COLOURS)], _DASHES[style], _SYMBOLS[style])
 
 
 def _look_of_reference(place: int) -> Look:

@@ -73,7 +73,7 @@ def render(page: Page) -> bytes:
         scripts=[Markup(script) for script in scripts],
         hashes=[_hash(script) for script in scripts],
     )
-    return html.encode()
+    return html.encode(errors="replace")  # names of folders need not be UTF-8
 
 
 def _hash(script: str) -> str:

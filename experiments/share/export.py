@@ -10,9 +10,14 @@ from rich.console import Console
 
 from metarl.checkpoint import save_checkpoint, write_bytes_atomic, write_json
 from metarl.checks import InputError
+from metarl.experiments.evaluation.files import (
+    draw_standard,
+    standard_evaluations,
+    standard_stem,
+    title_of,
+)
 from metarl.experiments.evaluation.scoring import load_run
 from metarl.experiments.experiment import Experiment, Parts
-from metarl.experiments.figures import adaptation_figure
 from metarl.experiments.outcomes import Outcome, read_outcome
 from metarl.experiments.settings import Setting
 from metarl.experiments.share.card import Sharing, card_text
@@ -29,7 +34,6 @@ from metarl.logger import read_metrics
 from metarl.protocols import HasMemory
 from metarl.statistics import CurveSummary
 
-_STANDARD = re.compile(r"(\d{6,})_tasks\d+_adaptations\d+\.json")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _INTERVAL = "95% bootstrap of the IQM over tasks, for this one trained agent"
 
@@ -97,7 +101,7 @@ def _copy_evaluations(run: Path, new: Path, iteration: int, best: bool) -> None:
     """Copy the evaluations of a meta-iteration, of whatever protocol; a standard one is needed."""
     (new / "eval").mkdir()
     found = sorted((run / "eval").glob(f"{iteration:06d}_*"))
-    if not any(_STANDARD.fullmatch(file.name) for file in found):
+    if not standard_evaluations(run / "eval", iteration):
         flag = " --best" if best else ""
         raise InputError(
             [
@@ -169,7 +173,7 @@ def _curve(outcome: Outcome) -> CurveSummary:
 def _stem(outcome: Outcome) -> str:
     """Name the evaluation that an outcome was read from."""
     tasks, rounds = outcome.per_task.shape
-    return f"{outcome.iteration:06d}_tasks{tasks}_adaptations{rounds - 1}"
+    return standard_stem(outcome.iteration, tasks, rounds - 1)
 
 
 def _draw(new: Path, sharing: Sharing, experiment: Experiment, parts: Parts) -> None:
@@ -178,12 +182,10 @@ def _draw(new: Path, sharing: Sharing, experiment: Experiment, parts: Parts) -> 
     draw_learning(
         new / "eval" / "learning.png", experiment, isinstance(parts.agent, HasMemory), rows
     )
-    title = (
-        f"{outcome.preset}, {outcome.iteration} meta-iterations,"
-        f" {len(outcome.per_task)} held-out tasks"
-    )
+    title = title_of(outcome.preset, outcome.iteration, f"{len(outcome.per_task)} held-out")
     curves = {outcome.preset: sharing.curve} | outcome.floors
-    adaptation_figure(new / "eval" / f"{sharing.evaluation}.png", title, curves, outcome.score)
+    picture = new / "eval" / f"{sharing.evaluation}.png"
+    draw_standard(picture, title, curves, outcome.score, parts.agent)
 
 
 def _results(sharing: Sharing) -> dict[str, object]:

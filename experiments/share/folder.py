@@ -89,7 +89,7 @@ def check_export(folder: Path, *, card_too: bool = False) -> None:
     for name, entry in entries.items():
         if name not in there:
             lines.append(f"{folder / name}: missing")
-        elif (card_too or name != CARD) and _entry_of(folder / name) != entry:
+        elif not _is_as(folder / name, entry, edited=name == CARD and not card_too):
             lines.append(f"{folder / name}: changed since it was exported")
     if lines:
         raise BrokenFileError("\n".join(_shortened(sorted(lines))))
@@ -103,8 +103,11 @@ def replacing(out: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``out`` that takes its place when the block ends without error.
 
     Raises:
-        InputError: ``out`` is neither free nor an untouched export of the run that comes.
+        InputError: ``out`` is neither free nor an untouched export of the run that comes, or has no
+            name.
     """
+    if out.name in ("", ".."):
+        raise InputError([f"{str(out)!r} is no name for a folder: it is made, or replaced, whole"])
     _refuse_taken(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -173,6 +176,11 @@ def _entry_of(file: Path) -> Entry:
         return Entry(-1, "")
     with file.open("rb") as stream:
         return Entry(info.st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _is_as(file: Path, entry: Entry, *, edited: bool) -> bool:
+    """Whether a file is as the manifest says; of one that may be edited, whether it is a file."""
+    return stat.S_ISREG(file.lstat().st_mode) if edited else _entry_of(file) == entry
 
 
 def _shortened(lines: list[str]) -> list[str]:

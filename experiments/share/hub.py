@@ -50,7 +50,7 @@ def push_export(folder: Path, repository: Repository, private: bool) -> str:
         InputError: the repository holds something else, is public though it is to be private, or is
             not open to the token.
         BrokenFileError: the export is not as it was written.
-        HubError: the hub could not be reached, or failed.
+        HubError: the hub could not be reached, or failed, or took another commit meanwhile.
     """
     check_export(folder)
     api = _api(repository)
@@ -69,7 +69,10 @@ def push_export(folder: Path, repository: Repository, private: bool) -> str:
     changes = [CommitOperationAdd(name, path) for name, path in ours.items()]
     stale = [CommitOperationDelete(name) for name in there if name not in ours]
     with _asking(repository):
-        api.create_commit(repo_id, [*changes, *stale], commit_message="metarl export")
+        # What was looked at is what is replaced: a push at the same time fails instead.
+        api.create_commit(
+            repo_id, [*changes, *stale], commit_message="metarl export", parent_commit=info.sha
+        )
     return address
 
 
@@ -91,6 +94,8 @@ def pull_export(repository: Repository, revision: str | None, out: Path, most_by
     api, repo_id = _api(repository), repository.repo_id
     with _asking(repository):
         commit = api.model_info(repo_id, revision=revision).sha
+    if commit is None:
+        raise HubError(f"{repo_id}: the hub names no commit")
     sizes = _sizes(api, repository, commit)
     refuse_foreign(repo_id, sizes)
     if MANIFEST not in sizes:

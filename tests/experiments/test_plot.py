@@ -77,6 +77,22 @@ def test_settings_of_a_preset_are_told_apart_by_what_differs(tmp_path: Path) -> 
     ]
 
 
+def test_no_two_settings_have_one_name(tmp_path: Path) -> None:
+    """A whole number is no decimal one, and what an older run did not know is not None."""
+    runs = [
+        write_run(tmp_path / "a", 1, inner_lr=1),
+        write_run(tmp_path / "b", 1, inner_lr=1.0),
+        write_run(tmp_path / "c", 1, inner_lr=1, later=None),
+    ]
+    settings = settings_of(runs)
+    assert sorted(labels(settings)) == [
+        "reptile/navigation (inner_lr 1, later None)",
+        "reptile/navigation (inner_lr 1, later unset)",
+        "reptile/navigation (inner_lr 1.0, later unset)",
+    ]
+    assert len(compared(settings, after=None).settings) == 3
+
+
 def test_a_figure_is_written_and_what_cannot_be_read_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,7 +128,7 @@ def test_references_take_the_number_of_episodes_from_the_run(
 
 
 def test_the_report_holds_all_curves(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    twice = [str(runs / "average"), str(runs / "scratch.json")]
+    twice = [str(runs / "average"), str(runs / "average"), str(runs / "scratch.json")]
     assert main(["evaluate", str(runs / "average"), *EVALUATE, "--references", *twice]) == 0
     shown = capsys.readouterr().out
     file = runs / "average" / "eval" / "000001_tasks3_adaptations2.json"
@@ -136,7 +136,8 @@ def test_the_report_holds_all_curves(runs: Path, capsys: pytest.CaptureFixture[s
     assert names == [
         "random policy",
         "untrained, adapted",
-        f"average/navigation ({runs / 'average'})",
+        "average/navigation (average)",
+        "average/navigation (average, 2)",
         "from scratch, 2 tasks",
         "from scratch, 96 steps, 2 tasks",
     ]

@@ -16,6 +16,7 @@ from metarl.statistics import (
     optimality_gap,
     performance_profile,
     probability_of_improvement,
+    profile_thresholds,
     summarise_curve,
 )
 
@@ -58,6 +59,16 @@ def test_aggregates_by_hand() -> None:
     for aggregate in (median_of_tasks, mean_of_runs, iqm_of_runs):
         np.testing.assert_allclose(aggregate(batch), aggregate(scores) + np.array([0.0, 1.0]))
     np.testing.assert_allclose(optimality_gap(batch, 40.0), [40 - 9.25, 40 - 10.25])
+
+
+@pytest.mark.parametrize("score", [0.0, -39.0, 1e9, -1e30])
+def test_thresholds_rise_and_enclose_all_scores(score: float) -> None:
+    groups = [[[score, score]], [[np.nextafter(score, np.inf)], [score]]]
+    limits = profile_thresholds(groups, 201)
+    assert limits.shape == (201,)
+    assert (np.diff(limits) > 0).all()
+    assert limits[0] < score < limits[-1]
+    np.testing.assert_allclose(profile_thresholds([[0.0], [10.0]], 3), [-0.2, 5.0, 10.2])
 
 
 def test_profile_by_hand() -> None:

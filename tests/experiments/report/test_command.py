@@ -2,7 +2,6 @@
 
 import html
 import re
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -42,6 +41,13 @@ def test_links_lead_to_the_files_of_the_runs(tmp_path: Path) -> None:
     inside = [link[1:] for link in links if link.startswith("#")]
     assert inside == ["environment-1"]
     assert 'id="environment-1"' in _body(out)
+
+
+def test_a_folder_need_not_be_called_by_letters(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run\udcff")
+    out = tmp_path / "report.html"
+    assert main(["report", str(run), "--out", str(out)]) == 0
+    assert 'href="run%FF/config.yaml"' in _body(out)
 
 
 def test_runs_left_out_are_listed_with_the_reason(
@@ -103,16 +109,14 @@ def test_every_string_of_a_run_is_escaped(tmp_path: Path) -> None:
     )
 
 
-def test_a_missing_package_is_named(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['plotly'] = None\n"
-        "from metarl.experiments.cli import main\n"
-        f"sys.exit(main(['report', {str(tmp_path)!r}]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "plotly" in done.stderr
-    assert "pip install 'metarl-suite[report]'" in done.stderr
+def test_a_missing_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    assert main(["report", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "plotly" in said
+    assert "pip install 'metarl-suite[report]'" in said
 
 
 def write_evil_run(folder: Path) -> Path:

@@ -24,6 +24,8 @@ class Repo:
         self.commits = [{".gitattributes": b"*.safetensors filter=lfs\n"} | (files or {})]
         self.claimed: dict[str, int] = {}
         """Sizes that the listing tells instead of the real ones."""
+        self.meanwhile: dict[str, bytes] = {}
+        """What someone else commits while a push is on its way."""
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -206,8 +208,10 @@ def validate(_: HubStandIn, known: bool, match: "re.Match[str]", body: bytes) ->
     return 200 if good else 400, {"errors": faults, "warnings": []}
 
 
-def preupload(hub: HubStandIn, known: bool, _: "re.Match[str]", body: bytes) -> tuple[int, Any]:
-    rows = []
+def preupload(hub: HubStandIn, known: bool, match: "re.Match[str]", body: bytes) -> tuple[int, Any]:
+    repo, rows = hub.repos[match["repo"]], []
+    if repo.meanwhile:
+        repo.commits.append(repo.files | repo.meanwhile)
     for file in json.loads(body)["files"]:
         large = hub.lfs and file["path"].endswith((".safetensors", ".png"))
         mode = "lfs" if large else "regular"
@@ -236,6 +240,8 @@ def commit(hub: HubStandIn, known: bool, match: "re.Match[str]", body: bytes) ->
     files = dict(repo.files)
     for line in body.splitlines():
         kind, value = (json.loads(line)[key] for key in ("key", "value"))
+        if kind == "header" and value.get("parentCommit") not in (None, sha_of(repo.files)):
+            return 412, {"error": "A commit has happened since."}
         if kind == "file":
             files[value["path"]] = base64.b64decode(value["content"])
         elif kind == "lfsFile":

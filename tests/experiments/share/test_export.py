@@ -15,7 +15,9 @@ from huggingface_hub import ModelCard
 
 from metarl.checkpoint import load_checkpoint
 from metarl.experiments.cli import main
+from metarl.experiments.figures import adaptation_figure
 from metarl.experiments.outcomes import read_outcome
+from metarl.experiments.settings import Setting
 from metarl.experiments.share.folder import check_export
 from tests.experiments.share.conftest import RUN
 
@@ -124,6 +126,21 @@ def test_the_code_of_the_card_runs_for_an_agent_with_memory(tmp_path: Path) -> N
     names = run_code_of_card(run, "rl2-bandit", tmp_path)
     assert len(names["scores"]) == 1
     assert names["scores"][0] > 6.0  # of 10; random choices earn 5
+    assert_is_drawn_by_episode(tmp_path / "rl2-bandit", tmp_path / "again.png")
+
+
+def assert_is_drawn_by_episode(export: Path, again: Path) -> None:
+    outcome = read_outcome(export)
+    curve = Setting(outcome.preset, [outcome]).curve()
+    stem = f"{outcome.iteration:06d}_tasks40_adaptations0"
+    adaptation_figure(
+        again,
+        f"{outcome.preset}, {outcome.iteration} meta-iterations, 40 held-out tasks",
+        {outcome.preset: curve} | outcome.floors,
+        outcome.score,
+        "episodes of the trial before",
+    )
+    assert (export / "eval" / f"{stem}.png").read_bytes() == again.read_bytes()
 
 
 def test_no_path_of_the_machine_gets_out(tmp_path: Path) -> None:

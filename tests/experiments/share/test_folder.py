@@ -92,6 +92,25 @@ def test_a_link_is_no_file(export: Path) -> None:
         check_export(export)
 
 
+def test_a_card_that_leads_elsewhere_is_no_card(export: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("mine")
+    (export / "README.md").unlink()
+    (export / "README.md").symlink_to(tmp_path / "secret")
+    with pytest.raises(BrokenFileError, match=r"README\.md: changed"):
+        check_export(export)
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/.."])
+def test_a_folder_that_cannot_be_replaced_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is no name for a folder"), replacing(Path(name)):
+        raise AssertionError
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [

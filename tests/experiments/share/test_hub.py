@@ -91,6 +91,18 @@ def test_a_push_replaces_the_earlier_one_and_an_old_revision_can_be_pulled(
     assert pulled(tmp_path / "new", "--revision", newest) == 0
 
 
+def test_of_two_pushes_at_once_one_fails(
+    hub: HubStandIn, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise the repository would hold files of both."""
+    repo = filled(hub, exported)
+    repo.meanwhile = {"eval/another.json": b"{}"}
+    assert main(["push", str(exported), NAME]) == 74
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "412" in line
+    assert len(repo.commits) == 2
+
+
 def test_a_card_may_be_edited_there_and_here(
     hub: HubStandIn, exported: Path, export: Path, tmp_path: Path
 ) -> None:
@@ -232,13 +244,9 @@ def test_a_hub_that_is_away_is_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_library_it_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['huggingface_hub'] = None\n"
-        "from metarl.experiments.cli import main\n"
-        "sys.exit(main(['pull', 'a/b', '--out', 'nowhere']))"
-    )
-    asked = [sys.executable, "-c", code]
-    done = subprocess.run(asked, check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "pip install 'metarl-suite[hub]'" in done.stderr
+def test_without_the_library_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert main(["pull", "a/b", "--out", "nowhere"]) == 2
+    assert "pip install 'metarl-suite[hub]'" in capsys.readouterr().err
