@@ -68,6 +68,17 @@ def test_what_is_said_of_the_bandits() -> None:
     assert "({:.2f} and {:.2f})".format(*before) in section
 
 
+def test_what_is_said_of_grid_navi() -> None:
+    (file,) = (RESULTS / "compare" / "grid-navi" / "rl2-s1" / "eval").glob("*.json")
+    result, text = json.loads(file.read_text()), " ".join(PAGE.split())
+    for curve in (result, result["references"]["Bayes-optimal"]):
+        *first, last = (f"{value:.2f}" for value in curve["mean"])
+        assert f"{', '.join(first)} and {last}" in text
+    rates = [f"{rate:.0%}" for rate in result["success"]]
+    assert f"for {rates[0]} of the tasks, in all later ones for {rates[1]}" in text
+    assert set(rates[1:]) == {rates[1]}
+
+
 def test_what_is_said_of_maml_on_mazes() -> None:
     file = ROOT / "results" / "compare" / "grid-maze" / "maml-trpo-s1" / "metrics.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
