@@ -8,9 +8,9 @@ from rich.console import Console
 
 from metarl.checks import POSITIVE, InputError, check_fields, fault_in_choice
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.footage import film, pace_of
-from metarl.experiments.scene import Scene, SceneArgs, open_scene
-from metarl.experiments.video_files import FORMATS, Format, choose_format, write_video
+from metarl.experiments.video.files import FORMATS, Format, choose_format, write_video
+from metarl.experiments.video.footage import film, pace_of
+from metarl.experiments.video.scene import Scene, SceneArgs, open_scene
 
 _GIF_WIDTH = 240  # pixels of a panel: a GIF is large
 

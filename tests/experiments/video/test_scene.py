@@ -11,9 +11,9 @@ from metarl.envs.task_dicts import as_dicts
 from metarl.experiments.arguments import plain_console
 from metarl.experiments.cli import main
 from metarl.experiments.evaluation.scoring import evaluate, load_run
-from metarl.experiments.scene import SceneArgs, numbers_of, open_scene
+from metarl.experiments.video.scene import SceneArgs, numbers_of, open_scene
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+RESULTS = Path(__file__).resolve().parents[3] / "results"
 NAVIGATION, TRIALS = RESULTS / "navigation", RESULTS / "compare" / "grid-maze" / "rl2-s1"
 QUIET = plain_console(quiet=True)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from metarl.checkpoint import write_bytes_atomic
 from metarl.checks import InputError
 from metarl.envs.drawing import Raster
-from metarl.experiments.footage import Footage
+from metarl.experiments.video.footage import Footage
 
 Format: TypeAlias = Literal["mp4", "gif"]
 FORMATS: tuple[Format, ...] = get_args(Format)
