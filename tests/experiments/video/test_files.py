@@ -81,6 +81,39 @@ def test_what_breaks_off_leaves_the_old_file_alone(tmp_path: Path, name: str) ->
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [(name, "old")]
 
 
+@needs_ffmpeg
+def test_a_colon_in_a_relative_path_is_no_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("run:1.mp4"), stripes())
+    assert next(imageio_ffmpeg.read_frames(str(tmp_path / "run:1.mp4")))["size"] == (50, 34)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        'case "$*" in *libx264*) cat > /dev/null; exit 1;; esac',  # fails at the end
+        'case "$*" in *libx264*) exit 1;; esac',  # is gone before the first frame
+    ],
+)
+def test_an_encoder_that_fails_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    real, broken = imageio_ffmpeg.get_ffmpeg_exe(), tmp_path / "ffmpeg"
+    broken.write_text(f'#!/bin/sh\n{wrong}\nexec "{real}" "$@"\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
+    path = tmp_path / "film.mp4"
+    path.write_text("old")
+    with pytest.raises(OSError, match="ffmpeg could not write the MP4") as caught:
+        write_video(path, stripes())
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "old"
+    assert {entry.name for entry in tmp_path.iterdir()} == {"ffmpeg", "film.mp4"}
+
+
 def test_the_format_is_what_is_asked_for_or_what_can_be_written() -> None:
     film = Path("film")
     assert choose_format(None, None, lambda: None) == ("mp4", None)
