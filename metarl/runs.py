@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from metarl.checkpoint import StorageError, write_bytes_atomic, write_json
-from metarl.files import refuse_rich_yaml
+from metarl.files import parse_json, read_regular, refuse, refuse_rich_yaml
 from metarl.locks import acquire_lock
 
 Config: TypeAlias = dict[str, object]
@@ -30,6 +30,7 @@ Config: TypeAlias = dict[str, object]
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
 _CONFIG, _SYSTEM, _LOCK, _DONE = "config.yaml", "system.json", "lock", "DONE"
 _LONGEST_CONFIG = 1_000_000
+_LONGEST_SYSTEM = 100_000_000
 # What a first start that was killed may leave before config.yaml is there.
 _BEGINNING = re.compile(r"lock|\.config\.yaml\.\d+\.part")
 _NOTHING = object()
@@ -151,6 +152,7 @@ class RunFolder:
 
         Raises:
             RunConflictError: the folder holds a run with another configuration, or something else.
+            BrokenFileError: its ``system.json`` is damaged.
             RunLockedError: another process has it open.
             StorageError: it cannot be written.
         """
@@ -203,9 +205,22 @@ class RunFolder:
         if _compare(self.path, asked, free) != asked:
             self.mark_undone()
             write_bytes_atomic(self.path / _CONFIG, yaml.safe_dump(asked, sort_keys=False).encode())
-        system = self.path / _SYSTEM
-        earlier = json.loads(system.read_text())["sittings"] if system.exists() else []
-        write_json(system, {"sittings": [*earlier, system_facts() | facts]})
+        earlier = _sittings(self.path / _SYSTEM)
+        write_json(self.path / _SYSTEM, {"sittings": [*earlier, system_facts() | facts]})
+
+
+def _sittings(file: Path) -> list[object]:
+    """Return what is recorded of earlier sittings.
+
+    Raises:
+        BrokenFileError: the record is damaged.
+    """
+    if not file.exists():
+        return []
+    content = parse_json(file, read_regular(file, 0, _LONGEST_SYSTEM))
+    if not isinstance(content, dict) or not isinstance(content.get("sittings"), list):
+        refuse(file, "does not hold a list of sittings; without it, a new one begins")
+    return list(content["sittings"])
 
 
 def _compare(path: Path, asked: Config, free: Collection[str]) -> Config | None:
