@@ -27,7 +27,8 @@ from metarl.locks import acquire_lock
 Config: TypeAlias = dict[str, object]
 """A nested dict of scalars, lists and dicts, as YAML and JSON both know them."""
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
+RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
+"""What folders of runs, and of sweeps, may be called, save . and .. ."""
 _CONFIG, _SYSTEM, _LOCK, _DONE = "config.yaml", "system.json", "lock", "DONE"
 _LONGEST_CONFIG = 1_000_000
 _LONGEST_SYSTEM = 100_000_000
@@ -60,8 +61,8 @@ def default_run_folder(root: Path, preset: str, seed: int, identity: str) -> Pat
         raise ValueError(f"need a preset like 'agent/task' and a seed >= 0, got {preset!r}, {seed}")
     parts = (agent, f"{task.replace('@', '.')}__s{seed}__{identity}")
     for part in parts:
-        if not _NAME.fullmatch(part) or part in (".", ".."):
-            raise ValueError(f"run name {part!r} must match {_NAME.pattern}, and not be . or ..")
+        if not RUN_NAME.fullmatch(part) or part in (".", ".."):
+            raise ValueError(f"run name {part!r} must match {RUN_NAME.pattern}, and not be . or ..")
     folder = root.joinpath(*parts)
     if not folder.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"run folder {folder} leads outside {root}")

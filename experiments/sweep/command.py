@@ -26,7 +26,7 @@ from metarl.experiments.sweep.plan import (
     write_plan,
 )
 from metarl.experiments.sweep.printed import launch_print
-from metarl.experiments.sweep.ray import launch_ray
+from metarl.experiments.sweep.ray import cluster_address, launch_ray
 from metarl.experiments.sweep.slurm import launch_slurm
 from metarl.experiments.sweep.spec import read_spec
 from metarl.experiments.sweep.table import SweepTable
@@ -51,7 +51,7 @@ class Place(NamedTuple):
 LAUNCHERS: Mapping[str, Place] = {
     "local": Place(launch_local, here=True),
     "slurm": Place(launch_slurm, here=False),
-    "ray": Place(launch_ray, here="RAY_ADDRESS" not in os.environ),
+    "ray": Place(launch_ray, here=cluster_address() is None),
     "print": Place(launch_print, here=True, watched=False),
 }
 

@@ -14,13 +14,12 @@ from metarl.experiments.presets import PRESETS, preset
 from metarl.experiments.sweep.spec_file import read_plain
 from metarl.files import BrokenFileError
 from metarl.plain_data import read_fields
-from metarl.runs import Config
+from metarl.runs import RUN_NAME, Config
 
 Scalar: TypeAlias = bool | int | float | str | None
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
 """What a field of an experiment may be set to."""
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
 _ELSEWHERE: Mapping[str, str] = {
     "preset": "presets",
     "env.name": "presets",
@@ -119,8 +118,8 @@ class SweepSpec:
             yield dict(self.set) | dict(zip(self.grid, values, strict=True))
 
     def _faults(self) -> Iterator[str]:
-        if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
-            yield f"name must match {_NAME.pattern}, got {self.name!r}"
+        if not RUN_NAME.fullmatch(self.name) or self.name in (".", ".."):
+            yield f"name must match {RUN_NAME.pattern}, got {self.name!r}"
         if not self.presets:
             yield "presets must hold at least one preset, as `metarl list presets` names them"
         if not self.seeds:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from metarl.checks import POSITIVE, InputError, check_fields, fault_in_choice
-from metarl.experiments.arguments import parse, plain_console
+from metarl.checks import POSITIVE, check_fields, fault_in_choice
+from metarl.experiments.arguments import parse, plain_console, refuse_bad_out
 from metarl.experiments.video.files import FORMATS, Format, choose_format, write_video
 from metarl.experiments.video.footage import film, pace_of
 from metarl.experiments.video.scene import Scene, SceneArgs, open_scene
@@ -34,8 +34,7 @@ class VideoArgs(SceneArgs):
         SceneArgs.__post_init__(self)
         choice = None if self.format is None else fault_in_choice(self, "format", FORMATS)
         check_fields(self, {} if self.fps is None else {"fps": POSITIVE}, choice)
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise InputError([f"--out must be a file in a folder that exists, got {self.out}"])
+        refuse_bad_out(self.out)
 
 
 def video_command(arguments: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ import pytest
 from metarl.experiments.arguments import plain_console
 from metarl.experiments.cli import main
 from metarl.experiments.sweep.plan import plan
+from metarl.experiments.sweep.ray import cluster_address
 from metarl.experiments.sweep.spec import read_spec
 from metarl.experiments.train import train
 from metarl.logger import read_metrics
@@ -136,3 +137,16 @@ def test_runs_compete_only_where_they_can_be_compared(
     spec.write_text("presets: [maml-trpo/bandit]\nseeds: [1]\n")
     assert main(["sweep", str(spec), "--out", str(out), "--asha"]) == 2
     assert "--asha needs --launcher ray" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    spec, out = write_spec(tmp_path, 3), tmp_path / "out"
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
+    assert main(["sweep", str(spec), "--out", str(out), "--launcher", "ray"]) == 2
+    assert "metarl: no Ray answers at RAY_ADDRESS=nonsense: " in capsys.readouterr().err
+    for own in ("", "local"):
+        monkeypatch.setenv("RAY_ADDRESS", own)
+        assert cluster_address() is None
