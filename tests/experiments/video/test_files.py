@@ -61,6 +61,16 @@ def test_a_gif_holds_every_frame_at_its_time(tmp_path: Path) -> None:
     assert durations == [200, 200, 200, 1700]
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize("rate", [0.1, 1 / 0.045, 1000.0])
+@pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
+def test_all_rates_that_may_be_asked_for_can_be_written(
+    tmp_path: Path, name: str, rate: float
+) -> None:
+    write_video(tmp_path / name, stripes()._replace(rate=rate))
+    assert (tmp_path / name).stat().st_size > 0
+
+
 def test_rounding_of_a_gifs_times_does_not_add_up() -> None:
     durations = gif_durations(223, 1 / 0.045)
     assert set(durations[:-1]) == {40, 50}
