@@ -28,9 +28,17 @@ class ResultArgs:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        # Before minutes are spent on what is to be written there.
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise InputError([f"--out must be a file in a folder that exists, got {self.out}"])
+        refuse_bad_out(self.out)
+
+
+def refuse_bad_out(out: Path | None) -> None:
+    """Refuse a file that cannot be written, before minutes are spent on what is to go there.
+
+    Raises:
+        InputError: it is a folder, or lies in none.
+    """
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise InputError([f"--out must be a file in a folder that exists, got {out}"])
 
 
 def parse(

@@ -29,7 +29,6 @@ from metarl.experiments.experiment import Experiment
 from metarl.experiments.gallery import gallery_command
 from metarl.experiments.group import as_one
 from metarl.experiments.listing import list_command
-from metarl.experiments.play import play_command
 from metarl.experiments.plot import plot_command
 from metarl.experiments.progress import DriftError
 from metarl.experiments.record import Sitting
@@ -42,7 +41,8 @@ from metarl.experiments.sweep.search import search_command
 from metarl.experiments.table import table_command
 from metarl.experiments.tracking import Service
 from metarl.experiments.train import train
-from metarl.experiments.video import video_command
+from metarl.experiments.video.command import video_command
+from metarl.experiments.video.play import play_command
 from metarl.files import BrokenFileError
 from metarl.locks import RunLockedError
 from metarl.processes import PeerLostError, Processes, connect

@@ -1,6 +1,7 @@
 """What the first process of a run keeps on disk, and shows, while the run goes on."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Self
@@ -95,9 +96,11 @@ class Record:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-        for tracker in self._trackers:
-            tracker.close(_LONG_S if self.run.done else _SHORT_S)
+        try:
+            self.close()
+        finally:
+            for tracker in self._trackers:
+                tracker.close(_LONG_S if self.run.done else _SHORT_S)
 
     def take(self, metrics: Metrics) -> Wishes:
         """Ask the callbacks about an iteration and write its metrics; return what they wish."""
@@ -126,9 +129,11 @@ class Record:
 
     def close(self) -> None:
         """Finish the metrics, but not those on their way to services; again, it does nothing."""
-        for sink in self._sinks:
-            sink.close()
-        self._sinks = []
+        with ExitStack() as stack:
+            # Where the disk is full, the first one raises; the last one still frees the terminal.
+            for sink in self._sinks:
+                stack.callback(sink.close)
+            self._sinks = []
 
     def _open_sinks(self) -> None:
         run, progress = self.run, self.progress

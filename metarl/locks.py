@@ -4,8 +4,11 @@ import fcntl
 import json
 import os
 import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+
+_TRIES, _PAUSE_S = 10, 0.01
 
 
 class RunLockedError(RuntimeError):
@@ -21,10 +24,8 @@ def acquire_lock(file: Path) -> int:
     """
     lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLockedError(f"{file.parent} is in use by {_describe(_holder(lock))}") from None
+        if not _locked_soon(lock):
+            raise RunLockedError(f"{file.parent} is in use by {_describe(_holder(lock))}")
         # Whatever the text says, its writer is gone: a killed run goes on, also on another host.
         now, host = f"{datetime.now(UTC):%FT%TZ}", socket.gethostname()
         holder = {"pid": os.getpid(), "host": host, "since": now}
@@ -35,6 +36,18 @@ def acquire_lock(file: Path) -> int:
         os.close(lock)
         raise
     return lock
+
+
+def _locked_soon(lock: int) -> bool:
+    """Lock a descriptor, unless another process holds it for longer than an instant."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)  # It may be held by one who only looks: is_locked.
+        else:
+            return True
+    return False
 
 
 def is_locked(file: Path) -> bool:

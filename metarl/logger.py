@@ -106,7 +106,7 @@ def _records(path: Path) -> list[tuple[bytes, dict[str, float | None]]]:
             record = json.loads(line.decode("utf-8"))
             if not isinstance(record, dict) or not isinstance(record.get("iteration"), int):
                 raise ValueError("no iteration")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # Only the end can be torn: anything else is damage, and not ours to throw away.
             if number < len(lines):
                 line_says = f"{path}, line {number}: not a line of metrics"

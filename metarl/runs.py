@@ -21,15 +21,17 @@ import torch
 import yaml
 
 from metarl.checkpoint import StorageError, write_bytes_atomic, write_json
-from metarl.files import refuse_rich_yaml
+from metarl.files import parse_json, read_regular, refuse, refuse_rich_yaml
 from metarl.locks import acquire_lock
 
 Config: TypeAlias = dict[str, object]
 """A nested dict of scalars, lists and dicts, as YAML and JSON both know them."""
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
+RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
+"""What folders of runs, and of sweeps, may be called, save . and .. ."""
 _CONFIG, _SYSTEM, _LOCK, _DONE = "config.yaml", "system.json", "lock", "DONE"
 _LONGEST_CONFIG = 1_000_000
+_LONGEST_SYSTEM = 100_000_000
 # What a first start that was killed may leave before config.yaml is there.
 _BEGINNING = re.compile(r"lock|\.config\.yaml\.\d+\.part")
 _NOTHING = object()
@@ -59,8 +61,8 @@ def default_run_folder(root: Path, preset: str, seed: int, identity: str) -> Pat
         raise ValueError(f"need a preset like 'agent/task' and a seed >= 0, got {preset!r}, {seed}")
     parts = (agent, f"{task.replace('@', '.')}__s{seed}__{identity}")
     for part in parts:
-        if not _NAME.fullmatch(part) or part in (".", ".."):
-            raise ValueError(f"run name {part!r} must match {_NAME.pattern}, and not be . or ..")
+        if not RUN_NAME.fullmatch(part) or part in (".", ".."):
+            raise ValueError(f"run name {part!r} must match {RUN_NAME.pattern}, and not be . or ..")
     folder = root.joinpath(*parts)
     if not folder.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"run folder {folder} leads outside {root}")
@@ -151,6 +153,7 @@ class RunFolder:
 
         Raises:
             RunConflictError: the folder holds a run with another configuration, or something else.
+            BrokenFileError: its ``system.json`` is damaged.
             RunLockedError: another process has it open.
             StorageError: it cannot be written.
         """
@@ -203,9 +206,22 @@ class RunFolder:
         if _compare(self.path, asked, free) != asked:
             self.mark_undone()
             write_bytes_atomic(self.path / _CONFIG, yaml.safe_dump(asked, sort_keys=False).encode())
-        system = self.path / _SYSTEM
-        earlier = json.loads(system.read_text())["sittings"] if system.exists() else []
-        write_json(system, {"sittings": [*earlier, system_facts() | facts]})
+        earlier = _sittings(self.path / _SYSTEM)
+        write_json(self.path / _SYSTEM, {"sittings": [*earlier, system_facts() | facts]})
+
+
+def _sittings(file: Path) -> list[object]:
+    """Return what is recorded of earlier sittings.
+
+    Raises:
+        BrokenFileError: the record is damaged.
+    """
+    if not file.exists():
+        return []
+    content = parse_json(file, read_regular(file, 0, _LONGEST_SYSTEM))
+    if not isinstance(content, dict) or not isinstance(content.get("sittings"), list):
+        refuse(file, "does not hold a list of sittings; without it, a new one begins")
+    return list(content["sittings"])
 
 
 def _compare(path: Path, asked: Config, free: Collection[str]) -> Config | None:

@@ -66,8 +66,8 @@ ONLY_IN = {
     "mujoco": {f"metarl.envs.{name}" for name in ("physics", "model_fields", "mujoco_renderer")},
     "gymnasium": {f"metarl.envs.{name}" for name in (*_FACES, *_DOORS)}
     | {"metarl.bundle", "metarl.experiments.bench.peers"},
-    "imageio_ffmpeg": {"metarl.experiments.video_files"},
-    "PIL": {f"metarl.experiments.{name}" for name in ("footage", "video_files")},
+    "imageio_ffmpeg": {"metarl.experiments.video.files"},
+    "PIL": {f"metarl.experiments.video.{name}" for name in ("footage", "files")},
     "wandb": {"metarl.experiments.tracking"},
     "mlflow": {"metarl.experiments.tracking"},
     "optuna": {"metarl.experiments.sweep.search_study"},

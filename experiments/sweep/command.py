@@ -26,7 +26,7 @@ from metarl.experiments.sweep.plan import (
     write_plan,
 )
 from metarl.experiments.sweep.printed import launch_print
-from metarl.experiments.sweep.ray import launch_ray
+from metarl.experiments.sweep.ray import cluster_address, launch_ray
 from metarl.experiments.sweep.slurm import launch_slurm
 from metarl.experiments.sweep.spec import read_spec
 from metarl.experiments.sweep.table import SweepTable
@@ -44,13 +44,15 @@ class Place(NamedTuple):
     launch: Launcher
     here: bool
     """Whether the runs share the cores of this machine."""
+    watched: bool = True
+    """Whether there is anything to be shown of them."""
 
 
 LAUNCHERS: Mapping[str, Place] = {
     "local": Place(launch_local, here=True),
     "slurm": Place(launch_slurm, here=False),
-    "ray": Place(launch_ray, here="RAY_ADDRESS" not in os.environ),
-    "print": Place(launch_print, here=True),
+    "ray": Place(launch_ray, here=cluster_address() is None),
+    "print": Place(launch_print, here=True, watched=False),
 }
 
 
@@ -125,7 +127,7 @@ def launch(
     at_a_time, threads = shares(asked.jobs, asked.threads, len(missing), cores)
     if cores is not None and at_a_time * threads > cores:
         notes.print(f"note: {at_a_time} runs x {threads} threads on {cores} cores")
-    with SweepTable(jobs, notes) as table:
+    with SweepTable(jobs, notes if place.watched else plain_console(quiet=True)) as table:
         return place.launch(missing, asked._replace(jobs=at_a_time, threads=threads), table)
 
 

@@ -29,14 +29,16 @@ def launch_local(jobs: Sequence[Job], request: LaunchRequest, watch: Watch) -> M
     """Run jobs on this machine, ``request.jobs`` at a time, each with a log of its own.
 
     A run whose folder another process still holds, such as one that a killed driver has left
-    saving, waits until it is free.
+    saving, waits until it is free; one that has come to its end by then is not started.
     """
     queue, running = deque(jobs), list[Running]()
     starts: Counter[str] = Counter()
     statuses: dict[str, int] = {}
     try:
         while (queue or running) and request.stop.number is None:
-            _fill(queue, running, request, watch)
+            for job in _fill(queue, running, request, watch):
+                statuses[job.id] = 0
+                watch(job, "done")
             time.sleep(_POLL_S)
             for entry in [entry for entry in running if entry.process.poll() is not None]:
                 running.remove(entry)
@@ -53,17 +55,23 @@ def launch_local(jobs: Sequence[Job], request: LaunchRequest, watch: Watch) -> M
     return statuses
 
 
-def _fill(queue: deque[Job], running: list[Running], request: LaunchRequest, watch: Watch) -> None:
-    """Start what there is room for."""
+def _fill(
+    queue: deque[Job], running: list[Running], request: LaunchRequest, watch: Watch
+) -> list[Job]:
+    """Start what there is room for; return those that others have brought to their end."""
+    ended: list[Job] = []
     for _ in range(len(queue)):
         if len(running) == request.jobs:
-            return
+            break
         job = queue.popleft()
         if is_locked(job.folder / "lock"):
             queue.append(job)
-            continue
-        running.append(Running(job, start(job, request.out, request.threads)))
-        watch(job, "running")
+        elif job.done:
+            ended.append(job)
+        else:
+            running.append(Running(job, start(job, request.out, request.threads)))
+            watch(job, "running")
+    return ended
 
 
 def start(job: Job, out: Path, threads: int) -> "subprocess.Popen[bytes]":
@@ -78,7 +86,8 @@ def start(job: Job, out: Path, threads: int) -> "subprocess.Popen[bytes]":
         file.write(f"$ metarl {shlex.join(arguments)}\n".encode())
         file.flush()
         return subprocess.Popen(
-            [sys.executable, "-m", "metarl.experiments.sweep.child", *arguments],
+            # -P: no file of the folder that the user stands in takes the place of a module.
+            [sys.executable, "-P", "-m", "metarl.experiments.sweep.child", *arguments],
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,

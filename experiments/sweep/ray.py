@@ -36,6 +36,12 @@ _KILLED = 128 + signal.SIGKILL
 _RUNGS, _KEPT = 2, 3
 
 
+def cluster_address() -> str | None:
+    """Return the address of the cluster that the user names; None for a Ray of our own."""
+    address = os.environ.get(_ADDRESS, "")
+    return None if address in ("", "local") else address
+
+
 def launch_ray(jobs: Sequence[Job], request: LaunchRequest, watch: Watch) -> Mapping[str, int]:
     """Run jobs as trials of Ray Tune, each in its run folder as everywhere.
 
@@ -157,7 +163,7 @@ def _connected(request: LaunchRequest) -> Iterator[None]:
     Raises:
         InputError: Ray is not installed, or nothing answers.
     """
-    address = os.environ.get(_ADDRESS)
+    address = cluster_address()
     with ExitStack() as stack:
         stack.enter_context(_environment(_SETTINGS | ({} if address else _LOOPBACK)))
         try:
@@ -170,8 +176,11 @@ def _connected(request: LaunchRequest) -> Iterator[None]:
         handler = signal.getsignal(signal.SIGTERM)
         try:
             _init(request, folder)
-        except ConnectionError as error:
-            raise InputError([f"no Ray answers at {_ADDRESS}={address}"]) from error
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            if address is None:
+                raise
+            said = str(error).partition("\n")[0]
+            raise InputError([f"no Ray answers at {_ADDRESS}={address}: {said}"]) from error
         signal.signal(signal.SIGTERM, handler)  # Ray takes the signal for itself.
         # What fails is told by our own table and logs.
         logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -1,5 +1,6 @@
 """What trials of a search have scored, and what comes of the best one."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -77,11 +78,11 @@ def write_best(trial: "Trial", spec: SweepSpec, metric: str, file: Path) -> None
 
     The best of many is so by luck too: on the seeds that chose it, it looks better than it is.
     """
-    first = max(spec.seeds) + 1
+    fresh = (seed for seed in itertools.count(1) if seed not in spec.seeds)
     content = {
         "name": f"{spec.name[:80]}-best",
         "presets": list(spec.presets),
-        "seeds": list(range(first, first + _FRESH_SEEDS)),
+        "seeds": list(itertools.islice(fresh, _FRESH_SEEDS)),
         "set": plain(dict(spec.set) | dict(trial.values)),
     }
     head = f"# Trial {trial.number} of the search {spec.name}: {metric} {shown(trial.score)}.\n"

@@ -20,6 +20,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from metarl.checks import InputError
@@ -152,7 +153,7 @@ def _create(file: Path, settings: Config) -> None:
 
 
 def _url(file: Path) -> str:
-    return f"sqlite:///{file.resolve()}"
+    return URL.create("sqlite", database=str(file.resolve())).render_as_string()
 
 
 def _key(seed: int, number: int) -> int:

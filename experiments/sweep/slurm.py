@@ -5,7 +5,6 @@ whether a run has come to its end is told by its folder.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -19,6 +18,8 @@ from metarl.checkpoint import write_json
 from metarl.checks import InputError
 from metarl.experiments.sweep.local import start
 from metarl.experiments.sweep.plan import Job, LaunchRequest, Watch
+from metarl.files import parse_json, read_regular, refuse
+from metarl.locks import is_locked
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -27,6 +28,7 @@ _POLL_S = 1.0
 _SAVING_S = 120
 """Seconds before its time limit at which a job is told to save and is requeued."""
 _MOST_REQUEUES = 100
+_LONGEST_BOOK = 10_000_000
 
 
 class ClusterRun:
@@ -38,6 +40,12 @@ class ClusterRun:
 
     def __call__(self) -> int:
         """Run; return the exit status."""
+        job, _, _ = self._run
+        # A driver that was killed in the middle may have sent the same run before.
+        while is_locked(job.folder / "lock"):
+            time.sleep(_POLL_S)
+        if job.done:
+            return 0
         self._process = start(*self._run)
         while (status := self._process.poll()) is None:
             time.sleep(_POLL_S)
@@ -122,7 +130,7 @@ def _submitted(
 ) -> list[tuple[Job, Any]]:
     """Return each job with what the cluster has of it; submit those of which it has nothing."""
     book = request.out / "slurm.json"
-    numbers: dict[str, str] = json.loads(book.read_text()) if book.exists() else {}
+    numbers = _numbers(book)
     there = {
         job.id: cluster.job_class(cluster.folder, numbers[job.id])
         for job in jobs
@@ -142,6 +150,20 @@ def _submitted(
         there |= {job.id: entry for job, entry in zip(new, sent, strict=True)}
         write_json(book, numbers | {key: entry.job_id for key, entry in there.items()})
     return [(job, there[job.id]) for job in jobs]
+
+
+def _numbers(book: Path) -> dict[str, str]:
+    """Return the cluster's number of each job that was submitted, by the job's id.
+
+    Raises:
+        BrokenFileError: the file is damaged.
+    """
+    if not book.exists():
+        return {}
+    content = parse_json(book, read_regular(book, 0, _LONGEST_BOOK))
+    if not isinstance(content, dict) or not all(isinstance(each, str) for each in content.values()):
+        refuse(book, "does not hold the numbers of jobs; without it, all are submitted again")
+    return content
 
 
 def _watch_to_the_end(

@@ -14,13 +14,12 @@ from metarl.experiments.presets import PRESETS, preset
 from metarl.experiments.sweep.spec_file import read_plain
 from metarl.files import BrokenFileError
 from metarl.plain_data import read_fields
-from metarl.runs import Config
+from metarl.runs import RUN_NAME, Config
 
 Scalar: TypeAlias = bool | int | float | str | None
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
 """What a field of an experiment may be set to."""
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
 _ELSEWHERE: Mapping[str, str] = {
     "preset": "presets",
     "env.name": "presets",
@@ -29,6 +28,13 @@ _ELSEWHERE: Mapping[str, str] = {
     "threads": "the flag --threads",
 }
 """Fields that neither set nor grid may hold, and where they are said."""
+_SHAPES: Mapping[str, tuple[type, str]] = {
+    "presets": (list, "a list of presets, such as [maml-trpo/bandit]"),
+    "seeds": (list, "a list of whole numbers, such as [1, 2, 3]"),
+    "set": (dict, "fields with a value each"),
+    "grid": (dict, "fields with a list of values each"),
+    "search": (dict, "fields with a range each"),
+}
 _SCALARS = (bool, int, float, str, type(None))
 _MOST_RUNS = 10_000
 _ANY: Config = {"low": None, "high": None, "log": False, "integer": False}
@@ -119,8 +125,8 @@ class SweepSpec:
             yield dict(self.set) | dict(zip(self.grid, values, strict=True))
 
     def _faults(self) -> Iterator[str]:
-        if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
-            yield f"name must match {_NAME.pattern}, got {self.name!r}"
+        if not RUN_NAME.fullmatch(self.name) or self.name in (".", ".."):
+            yield f"name must match {RUN_NAME.pattern}, got {self.name!r}"
         if not self.presets:
             yield "presets must hold at least one preset, as `metarl list presets` names them"
         if not self.seeds:
@@ -239,6 +245,9 @@ def _line_of(message: str, lines: Mapping[str, int]) -> int:
 def _spec_of(content: Config, name: str) -> SweepSpec:
     """Build the spec of what its file holds."""
     lines = [f"{key} is missing" for key in ("presets", "seeds") if key not in content]
+    for key, (shape, said) in _SHAPES.items():
+        if key in content and not isinstance(content[key], shape):
+            raise InputError([*lines, f"{key} must be {said}; got {content[key]!r}"])
     empty: Config = {"name": name, "presets": [], "seeds": [], "set": {}, "grid": {}, "search": {}}
     try:
         written = read_fields(_Written, empty | content)

@@ -1,8 +1,6 @@
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarl.checkpoint import StorageError
+from metarl.files import BrokenFileError
 from metarl.locks import RunLockedError
 from metarl.runs import (
     Config,
@@ -31,20 +30,6 @@ CONFIG: Config = {
 }
 FREE = ("iterations",)
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from metarl.locks import RunLockedError
-from metarl.runs import RunFolder
-try:
-    run = RunFolder.open(Path(sys.argv[1]), {"seed": 1}, ())
-except RunLockedError as error:
-    sys.exit(str(error))
-sys.stdout.write("held\\n")
-sys.stdout.flush()
-sys.stdin.read()
-"""
-
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 finite = scalars.filter(lambda value: value not in (float("inf"), -float("inf")))
 configs = st.dictionaries(
@@ -56,11 +41,6 @@ configs = st.dictionaries(
     ),
     max_size=4,
 )
-
-
-def start_holder(path: Path) -> subprocess.Popen[str]:
-    pipe, command = subprocess.PIPE, (sys.executable, "-c", HOLDER, str(path))
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_a_new_folder_gets_config_and_facts(tmp_path: Path) -> None:
@@ -132,44 +112,23 @@ def test_a_folder_below_a_file_is_a_storage_error(tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "file", CONFIG, FREE)
 
 
-def test_one_writer_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
-    first = start_holder(tmp_path)
-    try:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "held\n"
-        named = f"process {first.pid} on host {socket.gethostname()}"
-        with start_holder(tmp_path) as second:
-            _, complaint = second.communicate()
-        assert second.returncode == 1
-        assert f"{tmp_path} is in use by {named}" in complaint
-        with pytest.raises(RunLockedError, match=named):
-            RunFolder.open(tmp_path, {"seed": 1}, ())
-    finally:
-        first.kill()
-        first.communicate()
-    assert json.loads((tmp_path / "lock").read_text())["pid"] == first.pid
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with (
         RunFolder.open(tmp_path, {"seed": 1}, ()),
-        pytest.raises(RunLockedError, match=str(os.getpid())),
+        pytest.raises(RunLockedError, match=f"{tmp_path} is in use by process {os.getpid()} "),
     ):
         RunFolder.open(tmp_path, {"seed": 1}, ())
 
 
-def test_only_one_takes_over_a_stale_lock(tmp_path: Path) -> None:
-    RunFolder.open(tmp_path, {"seed": 1}, ()).close()
-    stale = {"pid": 2**22 + 1, "host": socket.gethostname(), "since": "long ago"}
-    (tmp_path / "lock").write_text(json.dumps(stale))
-    both = [start_holder(tmp_path) for _ in range(2)]
-    try:
-        # The loser ends by itself; the winner waits for its standard input to end.
-        lines = []
-        for process in both:
-            assert process.stdout is not None
-            lines.append(process.stdout.readline())
-        assert sorted(lines) == ["", "held\n"]
-    finally:
-        codes = sorted(process.communicate() and process.returncode for process in both)
-    assert codes == [0, 1]
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"sittings": {}}', '{"started": NaN}'])
+def test_a_damaged_record_of_sittings_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    RunFolder.open(tmp_path, CONFIG, FREE).close()
+    (tmp_path / "system.json").write_text(text)
+    with pytest.raises(BrokenFileError, match=f"^{tmp_path}/system.json: "):
+        RunFolder.open(tmp_path, CONFIG, FREE)
+    assert (tmp_path / "system.json").read_text() == text
+    (tmp_path / "system.json").unlink()
+    RunFolder.open(tmp_path, CONFIG, FREE).close()
 
 
 def test_a_run_that_was_killed_on_another_host_goes_on(tmp_path: Path) -> None:

@@ -8,14 +8,22 @@ from pathlib import Path
 import pytest
 
 from metarl.experiments.cli import main
+from metarl.experiments.group import StopRequest
+from metarl.experiments.sweep.local import launch_local
+from metarl.experiments.sweep.plan import LaunchRequest, SlurmConfig, plan
+from metarl.experiments.sweep.spec import read_spec
+from metarl.locks import acquire_lock
 from tests.experiments.sweep.drivers import folders, iterations, wait_for, write_spec, writers
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
 def test_a_killed_run_is_retried_and_a_broken_one_is_listed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, out = write_spec(tmp_path, 20), tmp_path / "out"
+    # What lies where the user stands is no module of the run's.
+    (tmp_path / "yaml.py").write_text("raise SystemExit('not a module')")
+    monkeypatch.chdir(tmp_path)
     assert main(["sweep", str(spec), "--out", str(out), "--launcher", "print"]) == 0
     commands = capsys.readouterr().out.splitlines()
     second = Path(commands[1].split("--out ")[1].split()[0])
@@ -46,6 +54,24 @@ def test_a_killed_run_is_retried_and_a_broken_one_is_listed(
     said = capsys.readouterr().err
     assert "maml-trpo/bandit s1" not in said
     assert "2 of 2 runs are done, 0 failed" in said
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_made_again(tmp_path: Path) -> None:
+    spec, out = write_spec(tmp_path, 20, seeds=1), tmp_path / "out"
+    (job,) = plan(read_spec(spec), out)
+    job.folder.mkdir(parents=True)
+    lock, changes = acquire_lock(job.folder / "lock"), list[str]()
+
+    def finish() -> None:
+        (job.folder / "DONE").touch()
+        os.close(lock)
+
+    timer = threading.Timer(0.3, finish)
+    timer.start()
+    request = LaunchRequest(out, 1, 1, 0, StopRequest(), SlurmConfig())
+    assert launch_local([job], request, lambda _, state: changes.append(state)) == {job.id: 0}
+    assert changes == ["done"]
+    assert not (out / "logs").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Searches: what is drawn, what is scored, what is given up, and what a kill leaves of them."""
 
+import dataclasses
 import json
 import math
 import statistics
@@ -49,6 +50,14 @@ def test_a_score_is_the_mean_of_the_last_tenth_or_the_last_value(tmp_path: Path)
     assert score_at(rare, METRIC, 30) == 4.0
     assert score_at(rare, METRIC, 19) == 1.0
     assert score_at(write_metrics(tmp_path, {29: 1.0, 30: None}, 30), METRIC, 30) is None
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    out = tmp_path / "a?b#c%20d e"
+    trial = search_of(out, Writer(peak_at_one)).study.draw()
+    assert search_of(out, Writer(peak_at_one)).study.trials == [trial]
+    assert [file.name for file in tmp_path.iterdir()] == [out.name]
+    assert [file.name for file in out.iterdir()] == ["search.db"]
 
 
 def test_scores_are_means_over_seeds_and_the_highest_is_the_best(tmp_path: Path) -> None:
@@ -164,3 +173,7 @@ def test_the_best_values_make_a_sweep_with_seeds_of_its_own(tmp_path: Path) -> N
     assert spec.seeds == (3, 4, 5, 6, 7)
     assert spec.set == {**SPEC.set, **best.values}
     assert not spec.search
+    # Also where the search has taken the last seed that there is.
+    last = dataclasses.replace(SPEC, seeds=(2, 2**63 - 1))
+    write_best(best, last, METRIC, tmp_path / "best.yaml")
+    assert read_spec(tmp_path / "best.yaml").seeds == (1, 3, 4, 5, 6)

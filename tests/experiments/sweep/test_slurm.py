@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from metarl.experiments.cli import main
+from metarl.experiments.sweep.plan import plan
+from metarl.experiments.sweep.slurm import ClusterRun
+from metarl.experiments.sweep.spec import read_spec
+from metarl.locks import acquire_lock
 from tests.experiments.sweep.drivers import folders, iterations, wait_for, write_spec, writers
 
 pytest.importorskip("submitit")
@@ -52,3 +56,30 @@ def test_without_slurm_the_command_says_so(
     spec, out = write_spec(tmp_path, 3), tmp_path / "out"
     assert main(["sweep", str(spec), "--out", str(out), "--launcher", "slurm"]) == 2
     assert "no srun on this machine" in capsys.readouterr().err
+
+
+def test_a_damaged_book_of_jobs_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, out = write_spec(tmp_path, 3, seeds=1), tmp_path / "out"
+    assert main(["sweep", str(spec), "--out", str(out), "--launcher", "print"]) == 0
+    for text in ("{", '["1"]', '{"x": 1}'):
+        (out / "slurm.json").write_text(text)
+        assert main(["sweep", str(spec), "--out", str(out), *FLAGS]) == 2
+        assert f"metarl: {out / 'slurm.json'}: " in capsys.readouterr().err
+
+
+def test_a_run_that_was_submitted_twice_is_made_once(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (job,) = plan(read_spec(write_spec(tmp_path, 3, seeds=1)), out)
+    job.folder.mkdir(parents=True)
+    lock = acquire_lock(job.folder / "lock")
+
+    def finish() -> None:
+        (job.folder / "DONE").touch()
+        os.close(lock)
+
+    timer = threading.Timer(0.2, finish)
+    timer.start()
+    assert ClusterRun(job, out, 1)() == 0
+    assert not (out / "logs").exists()

@@ -56,6 +56,8 @@ def test_a_spec_is_read_as_it_is_written(tmp_path: Path) -> None:
         ("[1, 2]", "[]", 2, "seeds must hold at least one seed"),
         ("[1, 2]", "[1, -2]", 2, "seeds must each be a whole number"),
         ("[1, 2]", "[one]", 2, "seeds must be"),
+        ("[1, 2]", "1", 2, "seeds must be a list of whole numbers, such as [1, 2, 3]; got 1"),
+        ("set:\n  iterations: 10", "set:", 3, "set must be fields with a value each; got None"),
         ("iterations: 10", "seed: 10", 4, "set.seed has no place here: it is said in seeds"),
         ("iterations: 10", "agent.name: promp", 4, "it is said in presets"),
         ("iterations: 10", "threads: 2", 4, "it is said in the flag --threads"),

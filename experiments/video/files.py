@@ -4,9 +4,9 @@ import io
 import itertools
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image
@@ -14,13 +14,14 @@ from PIL import Image
 from metarl.checkpoint import write_bytes_atomic
 from metarl.checks import InputError
 from metarl.envs.drawing import Raster
-from metarl.experiments.footage import Footage
+from metarl.experiments.video.footage import Footage
 
 Format: TypeAlias = Literal["mp4", "gif"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 _PAUSE = 1.5
 """Seconds for which the last frame stands."""
 _CENTISECOND = 10  # ms: what GIF counts in
+_NO_MP4 = "ffmpeg could not write the MP4, and said why on stderr"
 
 
 def mp4_fault() -> str | None:
@@ -86,22 +87,42 @@ def write_video(path: Path, footage: Footage) -> None:
 def _write_mp4(path: Path, footage: Footage) -> None:
     import imageio_ffmpeg  # noqa: PLC0415  an extra
 
-    frames = footage.frames
+    frames, pause = footage.frames, round(_PAUSE * footage.rate)
     frame = next(frames)
     height, width, _ = frame.shape
-    # Sizes are even, as the colours' halved raster needs; nothing is gained by multiples of 16.
+    # Sizes are even, as the colours' halved raster needs; nothing is gained by multiples of 16. The
+    # path is absolute: in another one, ffmpeg takes what stands before a colon for a protocol.
     encoder = imageio_ffmpeg.write_frames(
-        str(path), (width, height), fps=footage.rate, quality=7, macro_block_size=2
+        str(path.absolute()), (width, height), fps=footage.rate, quality=7, macro_block_size=2
     )
     encoder.send(None)
     try:
-        encoder.send(np.ascontiguousarray(frame))
+        _send(encoder, frame)
         for frame in frames:
-            encoder.send(np.ascontiguousarray(frame))
-        for _ in range(round(_PAUSE * footage.rate)):
-            encoder.send(np.ascontiguousarray(frame))
+            _send(encoder, frame)
+        for _ in range(pause):
+            _send(encoder, frame)
     finally:
         encoder.close()
+    # How ffmpeg has ended nobody tells: what it has left does.
+    try:
+        written, _ = imageio_ffmpeg.count_frames_and_secs(str(path.absolute()))
+    except RuntimeError:
+        written = 0
+    if written != footage.number + pause:
+        raise OSError(f"{_NO_MP4}: of {footage.number + pause} frames {written} are in the file")
+
+
+def _send(encoder: Generator[None, Any, None], frame: Raster) -> None:
+    """Give ffmpeg a frame.
+
+    Raises:
+        OSError: ffmpeg has ended.
+    """
+    try:
+        encoder.send(np.ascontiguousarray(frame))
+    except OSError:
+        raise OSError(_NO_MP4) from None  # What came holds ffmpeg's whole command.
 
 
 def _gif(footage: Footage) -> bytes:

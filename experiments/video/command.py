@@ -6,12 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from metarl.checks import POSITIVE, InputError, check_fields, fault_in_choice
-from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.footage import film, pace_of
-from metarl.experiments.scene import Scene, SceneArgs, open_scene
-from metarl.experiments.video_files import FORMATS, Format, choose_format, write_video
+from metarl.checks import Allowed, check_fields, fault_in_choice
+from metarl.experiments.arguments import parse, plain_console, refuse_bad_out
+from metarl.experiments.video.files import FORMATS, Format, choose_format, write_video
+from metarl.experiments.video.footage import film, pace_of
+from metarl.experiments.video.scene import Scene, SceneArgs, open_scene
 
+_FPS = Allowed(0.1, 1000.0, "a number from 0.1 to 1000")  # what both formats can say
 _GIF_WIDTH = 240  # pixels of a panel: a GIF is large
 
 
@@ -33,9 +34,8 @@ class VideoArgs(SceneArgs):
     def __post_init__(self) -> None:
         SceneArgs.__post_init__(self)
         choice = None if self.format is None else fault_in_choice(self, "format", FORMATS)
-        check_fields(self, {} if self.fps is None else {"fps": POSITIVE}, choice)
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise InputError([f"--out must be a file in a folder that exists, got {self.out}"])
+        check_fields(self, {} if self.fps is None else {"fps": _FPS}, choice)
+        refuse_bad_out(self.out)
 
 
 def video_command(arguments: Sequence[str]) -> int:

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from metarl.envs.drawing import Raster
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.footage import film, pace_of
-from metarl.experiments.scene import Scene, SceneArgs, open_scene
-from metarl.experiments.video import default_file, tell, write
-from metarl.experiments.video_files import choose_format
+from metarl.experiments.video.command import default_file, tell, write
+from metarl.experiments.video.files import choose_format
+from metarl.experiments.video.footage import film, pace_of
+from metarl.experiments.video.scene import Scene, SceneArgs, open_scene
 
 _SHORTEST_WAIT = 0.001  # s: a window that never waits never hears of being closed
 

@@ -14,7 +14,7 @@ from metarl.envs.drawing import Raster
 from metarl.envs.mujoco_env import MujocoEnv
 from metarl.envs.told import told
 from metarl.experiments.experiment import Experiment
-from metarl.experiments.scene import Scene, drawable
+from metarl.experiments.video.scene import Scene, drawable
 from metarl.protocols import CanClose
 from metarl.sampler import replay
 

@@ -11,9 +11,9 @@ from metarl.envs.task_dicts import as_dicts
 from metarl.experiments.arguments import plain_console
 from metarl.experiments.cli import main
 from metarl.experiments.evaluation.scoring import evaluate, load_run
-from metarl.experiments.scene import SceneArgs, numbers_of, open_scene
+from metarl.experiments.video.scene import SceneArgs, numbers_of, open_scene
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+RESULTS = Path(__file__).resolve().parents[3] / "results"
 NAVIGATION, TRIALS = RESULTS / "navigation", RESULTS / "compare" / "grid-maze" / "rl2-s1"
 QUIET = plain_console(quiet=True)
 
@@ -82,7 +82,8 @@ def test_numbers_of_adaptations() -> None:
         (["--episode", "20"], "--episode must be from 0 to 19"),
         (["--episode", "-1"], "episode must be a whole number"),
         (["--adaptations", "3,1"], "--adaptations must be up to 8 ascending"),
-        (["--fps", "0"], "fps must be a finite number > 0"),
+        (["--fps", "0.001"], "fps must be a number from 0.1 to 1000, got 0.001"),
+        (["--fps", "1e9"], "fps must be a number from 0.1 to 1000"),
         (["--out", "nowhere/film.mp4"], "--out must be a file in a folder that exists"),
         (["--best"], "holds no weights in best/"),
     ],

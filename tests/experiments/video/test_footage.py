@@ -8,11 +8,11 @@ import pytest
 from metarl.experiments.arguments import plain_console
 from metarl.experiments.cli import main
 from metarl.experiments.evaluation.scoring import load_run
-from metarl.experiments.footage import Pace, caption_of, compose, film, pace_of, shown_times
-from metarl.experiments.scene import Scene, SceneArgs, open_scene
+from metarl.experiments.video.footage import Pace, caption_of, compose, film, pace_of, shown_times
+from metarl.experiments.video.scene import Scene, SceneArgs, open_scene
 from tests.envs.test_pictures import needs_gl
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+RESULTS = Path(__file__).resolve().parents[3] / "results"
 QUIET = plain_console(quiet=True)
 
 
