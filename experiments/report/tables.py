@@ -96,9 +96,9 @@ def cost_of(entry: Entry, setting: Setting) -> Cost:
     """Return what the runs of a setting took."""
     runs = setting.outcomes
     minutes = [run.wall_s / 60.0 for run in runs]
-    wall_time = f"{np.mean(minutes):.1f}"
+    wall_time = _minutes(float(np.mean(minutes)))
     if len(runs) > 1:
-        wall_time += f" ({min(minutes):.1f} to {max(minutes):.1f})"
+        wall_time += f" ({_minutes(min(minutes))} to {_minutes(max(minutes))})"
     seconds = sum(run.wall_s for run in runs)
     speed = sum(run.learning[0, -1] for run in runs) / seconds if seconds > 0 else float("nan")
     return Cost(
@@ -109,6 +109,10 @@ def cost_of(entry: Entry, setting: Setting) -> Cost:
         device=_over_runs(setting).get("device", ""),
         threads=_over_runs(setting).get("threads", ""),
     )
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes:.{1 if minutes >= 1 else 2}f}"
 
 
 def differences(settings: Sequence[Setting]) -> list[Difference]:
