@@ -142,3 +142,8 @@ def _leaves(outcome: Outcome) -> Iterator[tuple[str, str]]:
             yield key, str(value)
     yield "iterations", str(outcome.length)
     yield "held-out scores", str(outcome.per_task.shape)
+
+
+def in_minutes(seconds: float) -> str:
+    """Return a wall time in minutes, with as many decimals as it deserves."""
+    return f"{seconds / 60:.{1 if seconds >= 60 else 2}f}"

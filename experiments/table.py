@@ -14,7 +14,7 @@ import tyro
 from metarl.bootstrap import Statistic, bootstrap_interval, usual_bootstrap
 from metarl.checks import COUNT_OR_ZERO, LARGEST, Allowed, check_fields
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.settings import Setting, labels, read_settings, shared_floors
+from metarl.experiments.settings import Setting, in_minutes, labels, read_settings, shared_floors
 from metarl.experiments.standings import compared_scores, standings
 from metarl.statistics import iqm_of_runs, mean_of_runs, median_of_tasks, optimality_gap
 
@@ -138,7 +138,7 @@ def _line(name: str, setting: Setting, scores: Sequence[str]) -> list[str]:
         str(len(runs)),
         " to ".join(map(str, dict.fromkeys((lengths[0], lengths[-1])))),
         f"{sum(run.learning[0, -1] for run in runs) / len(runs) / 1e6:.2f}M",
-        f"{sum(run.wall_s for run in runs) / len(runs) / 60:.1f} min",
+        f"{in_minutes(sum(run.wall_s for run in runs) / len(runs))} min",
         *scores,
     ]
 

@@ -1,4 +1,4 @@
-"""docs/comparison.md shows what ``metarl table`` says of the runs that it names."""
+"""Pages show what ``metarl table`` says of the stored runs that they name."""
 
 import glob
 import json
@@ -13,10 +13,12 @@ from metarl.experiments.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^<!-- metarl table (\S+) -->\n(.*?)\n<!-- end -->$", PAGE, re.M | re.S)
+BLOCK = re.compile(r"^<!-- metarl table (\S+) -->\n(.*?)\n<!-- end -->$", re.M | re.S)
+BLOCKS = BLOCK.findall(PAGE)
+SWEEPS = BLOCK.findall((ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("pattern", "shown"), BLOCKS)
+@pytest.mark.parametrize(("pattern", "shown"), BLOCKS + SWEEPS)
 def test_a_table_is_that_of_its_runs(
     pattern: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

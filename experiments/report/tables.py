@@ -10,7 +10,7 @@ import numpy as np
 
 from metarl.experiments.report.folders import shown
 from metarl.experiments.report.legend import Entry
-from metarl.experiments.settings import Setting, best_round
+from metarl.experiments.settings import Setting, best_round, in_minutes
 from metarl.experiments.standings import Standing
 from metarl.runs import leaves
 from metarl.statistics import CurveSummary, FloatArray, probability_of_improvement
@@ -95,12 +95,12 @@ def scores_of(curve: CurveSummary, compared: int) -> list[Cell]:
 def cost_of(entry: Entry, setting: Setting) -> Cost:
     """Return what the runs of a setting took."""
     runs = setting.outcomes
-    minutes = [run.wall_s / 60.0 for run in runs]
-    wall_time = _minutes(float(np.mean(minutes)))
+    seconds = [run.wall_s for run in runs]
+    wall_time = in_minutes(sum(seconds) / len(runs))
     if len(runs) > 1:
-        wall_time += f" ({_minutes(min(minutes))} to {_minutes(max(minutes))})"
-    seconds = sum(run.wall_s for run in runs)
-    speed = sum(run.learning[0, -1] for run in runs) / seconds if seconds > 0 else float("nan")
+        wall_time += f" ({in_minutes(min(seconds))} to {in_minutes(max(seconds))})"
+    steps = sum(run.learning[0, -1] for run in runs)
+    speed = steps / sum(seconds) if sum(seconds) > 0 else float("nan")
     return Cost(
         entry=entry,
         env_steps=_millions(setting),
@@ -109,10 +109,6 @@ def cost_of(entry: Entry, setting: Setting) -> Cost:
         device=_over_runs(setting).get("device", ""),
         threads=_over_runs(setting).get("threads", ""),
     )
-
-
-def _minutes(minutes: float) -> str:
-    return f"{minutes:.{1 if minutes >= 1 else 2}f}"
 
 
 def differences(settings: Sequence[Setting]) -> list[Difference]:
