@@ -70,6 +70,16 @@ def test_what_is_said_of_the_bandits() -> None:
     assert "({:.2f} and {:.2f})".format(*before) in section
 
 
+def test_what_is_said_of_the_long_bandits() -> None:
+    file = RESULTS / "compare" / "bandit-n100" / "rl2-wide-s2" / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    half = rows[len(rows) // 2 :]
+    reached = statistics.fmean(row["meta/post_return"] for row in half)
+    entropy = statistics.fmean(row["train/entropy"] for row in half)
+    assert f"stood still at {reached:.0f} from half of them on" in " ".join(PAGE.split())
+    assert f"an entropy of {entropy:.1f} nats" in " ".join(PAGE.split())
+
+
 def test_what_is_said_of_grid_navi() -> None:
     (file,) = (RESULTS / "compare" / "grid-navi" / "rl2-s1" / "eval").glob("*.json")
     result, text = json.loads(file.read_text()), " ".join(PAGE.split())

@@ -14,6 +14,7 @@ import yaml
 
 from metarl.experiments.experiment import Parts
 from metarl.experiments.outcomes import Outcome
+from metarl.experiments.settings import in_minutes
 from metarl.files import parse_json
 from metarl.policies import ActsByPolicy
 from metarl.runs import Config
@@ -181,7 +182,7 @@ def _training(outcome: Outcome, folder: Path) -> list[str]:
     sitting = _last_sitting(folder / "system.json")
     command = sitting.get("command")
     versions = sitting.get("versions")
-    lines = [f"- wall time: {outcome.wall_s / 60:.1f} minutes of sampling and updates"]
+    lines = [f"- wall time: {in_minutes(outcome.wall_s)} minutes of sampling and updates"]
     if outcome.commits:
         lines.append(f"- commit: {_code(', '.join(sorted(outcome.commits)))}")
     if isinstance(versions, dict):
