@@ -12,8 +12,10 @@ Adaptation (equation 3), for each task from its own round:
 
     phi_i = argmin_phi hat-L_i(phi) + lambda / 2 |phi - theta|^2
 
-approached by ``inner_steps`` gradient steps, all on the same trajectories. From the second step on
-these are no longer those of the policy that would act, so hat-L is the ratio surrogate.
+approached by ``inner_steps`` gradient steps, all on the same trajectories. hat-L is MAML's inner
+loss, -E[log pi_phi(a|s) A], taken as the loss of a set of data, as the paper takes any: weighted
+maximum likelihood, not too far from theta. Its first step is a policy-gradient step.
+
 Meta-gradient (equation 6, lemma 1), by conjugate gradient in all tasks at once (algorithm 2):
 
     d L_i / d theta = (I + 1/lambda Hess hat-L_i(phi_i))^-1 grad L_i(phi_i)

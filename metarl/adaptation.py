@@ -163,17 +163,17 @@ class InnerConfig:
         )
 
 
-def fault_in_reuse(config: InnerConfig, steps: int, field: str = "outer_steps") -> str | None:
-    """Say what is wrong with several steps on the same round, where ``field`` says how many.
+def fault_in_reuse(config: InnerConfig, outer_steps: int) -> str | None:
+    """Say what is wrong with several outer steps on the same rounds.
 
     From the second step on it was collected by older weights. The ratio objective weighs that in;
     the gradient of the log-likelihood is then that of no return.
     """
-    if steps == 1 or config.inner_objective != "log_likelihood":
+    if outer_steps == 1 or config.inner_objective != "log_likelihood":
         return None
     return (
         f"{type(config).__name__}.inner_objective must not be 'log_likelihood' with"
-        f" {field}={steps}: it holds for the policy that acted alone; use 'ratio'"
+        f" outer_steps={outer_steps}: it holds for the policy that acted alone; use 'ratio'"
     )
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 _Shapes: TypeAlias = tuple[tuple[str, torch.Size, torch.dtype, torch.device], ...]
-_WARM_UPS = 3
 _MAX_RECORDINGS = 8
 
 
@@ -23,10 +22,16 @@ class Replayed:
     Owns the recordings and the memory that they read and write. The function must launch the same
     kernels for the same shapes and read nothing back to the host. Tensors that are not on a GPU go
     straight through it.
+
+    Args:
+        function: what is recorded.
+        warm_ups: calls before it is recorded.
     """
 
-    def __init__(self, function: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]) -> None:
-        self._function = function
+    def __init__(
+        self, function: Callable[[Mapping[str, Tensor]], dict[str, Tensor]], warm_ups: int = 3
+    ) -> None:
+        self._function, self._warm_ups = function, warm_ups
         self._recordings: dict[_Shapes, _Recording] = {}
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -55,10 +60,20 @@ class Replayed:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(_WARM_UPS):
+            for _ in range(self._warm_ups):
                 self._function(places)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             results = self._function(places)
         return _Recording(graph, places, results)
+
+
+def replayed_product(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a product with a matrix that is recorded on the GPU in its first call.
+
+    For a few products with the same matrix, of which what it is made of stays in its place. Most
+    of what a recording asks to be set up has been used when that was made: one warm-up will do.
+    """
+    replayed = Replayed(lambda inputs: {"image": product(inputs["vector"])}, warm_ups=1)
+    return lambda vector: replayed({"vector": vector})["image"]

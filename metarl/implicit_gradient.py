@@ -10,10 +10,10 @@ theta the weights before any adaptation and lambda the regularisation:
 symmetric, through conjugate gradient; it sees the point that was reached and not the way there, so
 neither its memory nor its time depends on the number of steps.
 
-With several rounds each is a problem of its own around the same theta: round i starts from where
-round i - 1 ended, with a ratio whose denominator is the policy that acted. phi* of the last round
-then is a function of theta and of that round alone; the earlier ones have chosen where the solver
-starts, and the data. No derivative passes through either.
+With several rounds each is a problem of its own around the same theta, and round i starts from
+where round i - 1 ended. phi* of the last round then is a function of theta and of that round alone;
+the earlier ones have chosen where the solver starts, and the data. No derivative passes through
+either.
 
 **Negative curvature.** Losses of reinforcement learning are not convex, and where an eigenvalue
 of H is below -lambda, phi* is no minimum. Conjugate gradient stops before a direction along which
@@ -40,7 +40,6 @@ from metarl.adaptation import (
     Lesson,
     Rounds,
     begin_stacked,
-    fault_in_reuse,
     inner_loss,
     spread,
     step_factors,
@@ -50,7 +49,7 @@ from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields
 from metarl.distributions import Distribution, scaled
 from metarl.linearisation import Linearisation
 from metarl.mlp_adaptation import PoliciesAt
-from metarl.objectives import OBJECTIVES, InnerObjective
+from metarl.objectives import OBJECTIVES
 from metarl.policies import MlpPolicy, Policy, stacked_distribution
 from metarl.trust_region import conjugate_gradient
 from metarl.types import Adapted, Params
@@ -64,9 +63,6 @@ class ProximalConfig(InnerConfig):
 
     inner_lr: float = 0.05
     """alpha, size of the solver's steps in the first adaptation."""
-    inner_objective: InnerObjective = "ratio"
-    """What an adaptation raises. After its first step the policy no longer is the one that acted:
-    the log-likelihood, which takes it to be, is refused with more than one."""
     first_order: bool = False
     """Take the Jacobian of an adaptation as the identity, its limit for large lambda."""
     regularisation: float = 10.0
@@ -88,7 +84,6 @@ class ProximalConfig(InnerConfig):
                 "cg_iterations": COUNT,
                 "cg_damping": NON_NEGATIVE,
             },
-            fault_in_reuse(self, self.inner_steps, "inner_steps"),
         )
         check_fields(self, {}, _fault_in_step_size(self))
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from metarl import implicit_gradient, linearisation, mlp_adaptation, trees
 from metarl.adaptation import InnerLoop, Lesson, Rounds, adapt_stacked, weights_of
 from metarl.checks import Allowed, check_fields
+from metarl.cuda_graphs import replayed_product
 from metarl.distributions import Distribution
 from metarl.implicit_gradient import ProximalLoop
 from metarl.linearisation import Linearisation
@@ -183,7 +184,13 @@ class AfterAdaptation:
 
         others = self._map(lambda rows: self._distribution_of(theta, rows), rest)
         joined = _join([*(part.distribution for part in parts), *others])
-        return Linearisation(joined, pull, lambda v: total(lambda block, _rows: block.fisher(v)))
+
+        def fisher(v: Tensor) -> Tensor:
+            return total(lambda block, _rows: block.fisher(v))
+
+        # What is linearised anew, or reads back to the host how far it is, cannot be recorded.
+        fixed = not rest and _is_explicit(self._loop)
+        return Linearisation(joined, pull, replayed_product(fisher) if fixed else fisher)
 
     def _distribution_of(self, theta: Tensor, rows: slice) -> Distribution:
         lessons, last, _ = self._rounds.take(rows)
@@ -223,6 +230,11 @@ class AfterAdaptation:
 
     def _map(self, work: Callable[[slice], _ResultT], cuts: list[slice]) -> list[_ResultT]:
         return _map(work, cuts, self._loop.policy, self._rounds.last)
+
+
+def _is_explicit(loop: Loop) -> bool:
+    """Tell whether products with the Jacobian are closed expressions, the same for any vector."""
+    return not isinstance(loop, ProximalLoop) and has_closed_form(loop.policy, loop.config)
 
 
 def _adapt_block(loop: Loop, adapted: Adapted, lesson: Lesson) -> Adapted:

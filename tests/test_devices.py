@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metarl import agents, envs, trees
 from metarl.adaptation import AdvantageConfig, Lesson, Rounds, prepare
-from metarl.cuda_graphs import Replayed
+from metarl.cuda_graphs import Replayed, replayed_product
 from metarl.meta_gradient import AfterAdaptation
 from metarl.policies import PolicyConfig, build_policy
 from metarl.protocols import Algorithm
@@ -97,6 +97,16 @@ def test_a_replayed_function_follows_its_inputs_and_its_results_stay() -> None:
         results = [replayed({"x": x})["y"] for x in inputs]
         for x, y in zip(inputs, results, strict=True):
             assert torch.equal(y, torch.tanh(x) * x)
+
+
+@needs_gpu
+def test_a_replayed_product_is_that_of_its_matrix() -> None:
+    matrix = torch.randn(5, 5, device="cuda")
+    product = replayed_product(lambda v: matrix @ v)
+    vectors = [torch.randn(5, device="cuda") for _ in range(3)]
+    images = [product(v) for v in vectors]
+    for v, image in zip(vectors, images, strict=True):
+        torch.testing.assert_close(image, matrix @ v)
 
 
 @needs_gpu

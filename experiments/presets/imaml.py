@@ -6,6 +6,9 @@ from metarl import envs
 from metarl.agents.imaml import ImamlConfig, ImamlTrpoConfig
 from metarl.experiments.experiment import Experiment
 from metarl.experiments.presets.maml import MAML_NET, PROMP_NET
+from metarl.trust_region import TrustRegionConfig
+
+_A_QUARTER = TrustRegionConfig(curvature_fraction=0.25)
 
 
 def imaml_navigation() -> Experiment:
@@ -42,12 +45,13 @@ def imaml_trpo_navigation() -> Experiment:
     """iMAML with a TRPO outer step on 2-D navigation; no published setting.
 
     As ``imaml/navigation``, but with the trust region of ``maml-trpo/navigation``, and without
-    damping: the line search refuses what an inaccurate Jacobian leads to.
+    damping: the line search refuses what an inaccurate Jacobian leads to. A quarter of the tasks
+    gives the curvature, of which each product asks for two solutions by conjugate gradient.
     """
     return Experiment(
         preset="imaml-trpo/navigation",
         env=envs.preset("metarl/PointNavigation-v0"),
-        agent=ImamlTrpoConfig(policy=MAML_NET),
+        agent=ImamlTrpoConfig(policy=MAML_NET, trust_region=_A_QUARTER),
         iterations=100,
         tasks_per_update=20,
     )
@@ -56,13 +60,13 @@ def imaml_trpo_navigation() -> Experiment:
 def imaml_trpo_half_cheetah_dir() -> Experiment:
     """iMAML with a TRPO outer step on half-cheetah direction; no published setting.
 
-    As ``imaml/half-cheetah-dir``, but with the trust region of ``maml-trpo/half-cheetah-dir``, and
-    without damping.
+    As ``imaml/half-cheetah-dir``, but with the trust region of ``maml-trpo/half-cheetah-dir``,
+    without damping, and with a quarter of the tasks for the curvature.
     """
     return Experiment(
         preset="imaml-trpo/half-cheetah-dir",
         env=envs.preset("metarl/HalfCheetahDir-v0"),
-        agent=ImamlTrpoConfig(policy=PROMP_NET),
+        agent=ImamlTrpoConfig(policy=PROMP_NET, trust_region=_A_QUARTER),
     )
 
 

@@ -26,8 +26,14 @@ from tests.metarl.policies import CountingPolicy, WavePolicy
 
 TASKS, EPISODES, HORIZON = 3, 2, 4
 KINDS = ["continuous", "discrete", "other"]
+# The ratio, since few samples say little against a log-likelihood that runs off.
 CONFIG = ProximalConfig(
-    inner_lr=0.1, later_lr_scale=0.5, regularisation=8.0, inner_steps=3, cg_iterations=40
+    inner_lr=0.1,
+    later_lr_scale=0.5,
+    inner_objective="ratio",
+    regularisation=8.0,
+    inner_steps=3,
+    cg_iterations=40,
 )
 
 
@@ -178,7 +184,7 @@ def test_many_steps_reach_a_minimum_of_the_regularised_loss(kind: str, adaptatio
 @kinds
 @pytest.mark.parametrize(
     ("objective", "steps", "adaptations"),
-    [("log_likelihood", 1, 1), ("ratio", 3, 0), ("ratio", 1, 1), ("ratio", 3, 2)],
+    [("log_likelihood", 1, 1), ("log_likelihood", 3, 2), ("ratio", 3, 0), ("ratio", 3, 2)],
 )
 def test_products_are_those_of_the_inverse_matrix(
     kind: str, objective: InnerObjective, steps: int, adaptations: int
@@ -309,10 +315,8 @@ def test_the_memory_of_the_outer_part_does_not_depend_on_the_inner_steps(kind: s
         ({"cg_damping": -1.0}, r"cg_damping must be a finite number >= 0"),
         ({"inner_lr": 0.1, "regularisation": 20.0}, r"must be below 2.*got 0.1 x 20.0"),
         ({"later_lr_scale": 5.0}, r"must be below 2.*got 0.25 x 10.0"),
-        ({"inner_objective": "log_likelihood"}, r"'log_likelihood' with inner_steps=5"),
     ],
 )
 def test_what_cannot_work_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=f"ProximalConfig.*{message}"):
         ProximalConfig(**fields)  # type: ignore[arg-type]
-    ProximalConfig(inner_objective="log_likelihood", inner_steps=1)
