@@ -26,12 +26,15 @@ that episode terminated or ran out of time.
 With A_t the generalised advantages over the whole trial, standardised over all steps, and
 r_t(theta) = pi(a_t|h_t) / pi_old(a_t|h_t), each minibatch of whole trials gives a step of Adam on
 
-    E[min(r_t A_t, clip(r_t, 1 - epsilon, 1 + epsilon) A_t)] + c_H E[H(pi)] - c_V E[(V - R_t)^2] / v
+    E[min(r_t A_t, clip(r_t, 1 - epsilon, 1 + epsilon) A_t)] + c_H E[H(pi)] - c_V E[(v_t - y_t)^2]
 
-with R_t = A_t + V_old(h_t) before the standardisation, and v the variance of R_t, so that c_V does
-not depend on the unit of the rewards; but v is 1/16 at least, since R_t is the value's own noise
-where no trial has found a reward (``ppo.LEAST_SCALE``). Memories are computed anew from the start
-of each trial, and gradients run back through all of it.
+with R_t = A_t + V_old(h_t) before the standardisation, mu and sigma its mean and deviation over all
+steps, y_t = (R_t - mu) / sigma, and v the network's output, for V = mu + sigma v: neither c_V nor
+the pace at which values are learned depends on the unit of the rewards. When a meta-update brings
+a new mu and sigma, v is rescaled so that V stays what it was (PopArt, van Hasselt et al. 2016).
+sigma is 1/4 at least, since R_t is the value's own noise where no trial has found a reward
+(``ppo.LEAST_SCALE``). Memories are computed anew from the start of each trial, and gradients run
+back through all of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,14 +49,14 @@ from metarl.cuda_graphs import Replayed
 from metarl.distributions import Distribution
 from metarl.optimizers import MetaOptimizer
 from metarl.policies import PolicyConfig, build_policy
-from metarl.ppo import PpoConfig, gather, improve, trial_advantages
+from metarl.ppo import PpoConfig, Spread, gather, improve, trial_advantages
 from metarl.processes import ALONE, Processes
 from metarl.recurrent import RecurrentActorCritic
 from metarl.seeding import Streams
 from metarl.trials import Trials, join, previous
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Outcome, Params, Trajectories
 
-_NUM_UPDATES = "num_updates"
+_NUM_UPDATES, _MEAN, _DEVIATION = "num_updates", "targets/mean", "targets/deviation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,9 @@ class Rl2:
         self.network = RecurrentActorCritic(num_inputs, config.memory_size, policy)
         self._optimizer = MetaOptimizer(self.network.init(streams), "adam", config.learning_rate)
         self._num_updates = 0
+        # The first values say nothing, and count as 0.
+        nothing = torch.zeros((), dtype=torch.float64, device=streams.device)
+        self._spread = Spread(nothing, nothing)
         self._step = Replayed(self._decide)
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
@@ -124,8 +130,13 @@ class Rl2:
         trials = join(rounds)
         x = trial_inputs(trials, self._spec)
         with torch.no_grad():
-            _, value = self.network.unroll(self._optimizer.params, x)
+            _, output = self.network.unroll(self._optimizer.params, x)
+            value = self._spread.restore(output)
             estimates = trial_advantages(trials.reward, value, trials.mask, self.config)
+        samples, spread = gather(
+            trials.action, trials.log_prob, estimates, trials.mask, self.processes
+        )
+        self._standardise_by(spread)
 
         def judge(params: Params, rows: Tensor) -> tuple[Distribution, Tensor]:
             return self.network.unroll(params, x[rows])
@@ -133,7 +144,7 @@ class Rl2:
         metrics = improve(
             self._optimizer,
             judge,
-            gather(trials.action, trials.log_prob, estimates, trials.mask, self.processes),
+            samples,
             self.config,
             self._streams.at("minibatches", self._num_updates),
             self.processes,
@@ -142,14 +153,28 @@ class Rl2:
         return metrics
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return weights, Adam's memory, and the number of updates, which names the shuffling."""
-        return self._optimizer.state_dict() | {_NUM_UPDATES: torch.tensor(self._num_updates)}
+        """Return weights, Adam's memory, mu, sigma, and the number of updates.
+
+        That number names the shuffling.
+        """
+        mean, deviation = (leaf.clone() for leaf in self._spread)
+        own = {_NUM_UPDATES: torch.tensor(self._num_updates), _MEAN: mean, _DEVIATION: deviation}
+        return self._optimizer.state_dict() | own
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what ``state_dict`` returned."""
         taken = trees.take_over(self.state_dict(), state, "Rl2")
         self._num_updates = int(taken.pop(_NUM_UPDATES))
+        self._spread = Spread(taken.pop(_MEAN), taken.pop(_DEVIATION))
         self._optimizer.load_state_dict(taken, "Rl2")
+
+    def _standardise_by(self, spread: Spread) -> None:
+        """Take over mu and sigma of the newest targets, and let values say what they said."""
+        if self._num_updates:
+            factor, summand = self._spread.change_to(spread)
+            params = self._optimizer.params
+            self._optimizer.overwrite(self.network.with_values(params, factor, summand))
+        self._spread = spread
 
     def _decide(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         x = _joined(

@@ -62,6 +62,11 @@ class MetaOptimizer(Theta):
             leaf.grad = gradient[name]
         self._optimizer.step()
 
+    def overwrite(self, params: Params) -> None:
+        """Put other weights in place of those there are, and remember what was remembered."""
+        for name, leaf in self.params.items():
+            leaf.copy_(params[name])
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the weights by name, and the optimiser's memory of each as ``name/what``."""
         return self.weights() | {name: value.clone() for name, value in self._memory().items()}

@@ -68,9 +68,7 @@ class Samples(NamedTuple):
     advantage: Tensor
     """[N, L], of mean 0 and standard deviation 1 over the steps of all processes."""
     target: Tensor
-    """[N, L] for the value function, which is divided by ``scale`` where it is compared."""
-    scale: Tensor
-    """[N]: the same number for each trial, the targets' standard deviation or ``LEAST_SCALE``."""
+    """[N, L] for the value function, standardised over the same steps."""
     mask: Tensor
     """[N, L] bool."""
 
@@ -79,11 +77,35 @@ class Samples(NamedTuple):
         return Samples(*(field[rows] for field in self))
 
 
+class Spread(NamedTuple):
+    """How targets of the value function are spread, in the unit of the rewards.
+
+    A network whose values are standardised learns at the same pace whatever that unit is.
+    """
+
+    mean: Tensor
+    """[] float64."""
+    deviation: Tensor
+    """[] float64: the standard deviation, but not below ``LEAST_SCALE``."""
+
+    def restore(self, value: Tensor) -> Tensor:
+        """Return standardised values in the unit of the rewards."""
+        return value * self.deviation.to(value) + self.mean.to(value)
+
+    def change_to(self, new: "Spread") -> tuple[Tensor, Tensor]:
+        """Return what values standardised by this one are to be multiplied with, and then added.
+
+        They are then standardised by the new one, and say the same: van Hasselt et al. 2016
+        (PopArt), proposition 1.
+        """
+        return self.deviation / new.deviation, (self.mean - new.mean) / new.deviation
+
+
 Judge: TypeAlias = Callable[[Params, Tensor], tuple[Distribution, Tensor]]
-"""(weights, rows [M] of trials) to the distributions and values [M, L] along these trials."""
+"""(weights, rows [M] of trials) to distributions and standardised values [M, L] along them."""
 
 LEAST_SCALE = 0.25
-"""The least number by which errors of the value function are divided, in the unit of the rewards.
+"""The least number that targets of the value function are divided by, in the unit of the rewards.
 
 Where no trial has found a reward, targets spread by 0.01 to 0.14 in the presets of RL^2 without
 MuJoCo, all of it the value function's own noise. Divided by that, errors have gradients that fill
@@ -120,22 +142,24 @@ def gather(
     estimates: tuple[Tensor, Tensor],
     mask: Tensor,
     processes: Processes,
-) -> Samples:
-    """Standardise advantages over the steps of all processes, and measure how targets spread.
+) -> tuple[Samples, Spread]:
+    """Standardise advantages and targets over the steps of all processes.
 
-    The spread is their standard deviation, but not below ``LEAST_SCALE``.
     ``estimates`` are the advantages and targets of ``trial_advantages``.
+
+    Returns:
+        The samples, and how the targets were spread.
     """
-    advantage, target = estimates
-    both = torch.where(mask, torch.stack((advantage, target)).double(), 0.0)
+    both = torch.where(mask, torch.stack(estimates).double(), 0.0)
     steps = mask.sum().double().expand(2)
     sums = processes.total(torch.stack((both.sum((1, 2)), steps)))
     count = sums[1].clamp(min=1)
-    centred = torch.where(mask, both - (sums[0] / count)[:, None, None], 0.0)
-    deviation = (processes.total((centred**2).sum((1, 2))) / count).sqrt() + 1e-8
-    scale = deviation[1].clamp(min=LEAST_SCALE).to(target).expand(len(mask))
-    standard = (centred[0] / deviation[0]).to(advantage)
-    return Samples(action, log_prob, standard, target, scale, mask)
+    mean = sums[0] / count
+    centred = torch.where(mask, both - mean[:, None, None], 0.0)
+    deviation = (processes.total((centred**2).sum((1, 2))) / count).sqrt()
+    scale = torch.stack((deviation[0] + 1e-8, deviation[1].clamp(min=LEAST_SCALE)))
+    advantage, target = (centred / scale[:, None, None]).to(log_prob)
+    return Samples(action, log_prob, advantage, target, mask), Spread(mean[1], scale[1])
 
 
 def terms(distribution: Distribution, value: Tensor, samples: Samples, clip: float) -> Tensor:
@@ -147,10 +171,9 @@ def terms(distribution: Distribution, value: Tensor, samples: Samples, clip: flo
     # Steps that no trial has hold no action that the policy chose: their exponent may overflow.
     log_ratio = torch.where(samples.mask, log_ratio, 0.0)
     ratio = log_ratio.exp()
-    error = (value - samples.target) / samples.scale[:, None]
     columns = (
         clipped(ratio, samples.advantage, clip),
-        error**2,
+        (value - samples.target) ** 2,
         distribution.entropy(),
         ratio - 1.0 - log_ratio,
         ((ratio - 1.0).abs() > clip).to(ratio),

@@ -95,6 +95,15 @@ class RecurrentActorCritic(NamedTuple):
         distribution = self.policy.distribution(_part(params, "policy"), memories)
         return distribution, networks.mlp(_part(params, "value"), memories, 1, "tanh").squeeze(-1)
 
+    def with_values(self, params: Params, factor: Tensor, summand: Tensor) -> Params:
+        """Return weights with which values are factor times what they are, plus the summand."""
+        weight, bias = (f"value.{name}" for name in networks.layer_names(0))
+        changed = {
+            weight: params[weight] * factor.to(params[weight]),
+            bias: params[bias] * factor.to(params[bias]) + summand.to(params[bias]),
+        }
+        return params | changed
+
 
 def _part(params: Params, name: str) -> Params:
     """Return the weights of one part, by the names that they have there."""

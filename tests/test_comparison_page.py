@@ -13,16 +13,18 @@ from metarl.experiments.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^<!-- metarl table (\S+) -->\n(.*?)\n<!-- end -->$", re.M | re.S)
+BLOCK = re.compile(r"^<!-- metarl table (.+) -->\n(.*?)\n<!-- end -->$", re.M | re.S)
 BLOCKS = BLOCK.findall(PAGE)
 SWEEPS = BLOCK.findall((ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("pattern", "shown"), BLOCKS + SWEEPS)
+@pytest.mark.parametrize(("patterns", "shown"), BLOCKS + SWEEPS)
 def test_a_table_is_that_of_its_runs(
-    pattern: str, shown: str, capsys: pytest.CaptureFixture[str]
+    patterns: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = sorted(glob.glob(pattern, root_dir=ROOT))
+    runs = [
+        run for pattern in patterns.split() for run in sorted(glob.glob(pattern, root_dir=ROOT))
+    ]
     assert main(["table", *(str(ROOT / run) for run in runs)]) == 0
     said = capsys.readouterr()
     assert "left out" not in said.err
@@ -31,7 +33,8 @@ def test_a_table_is_that_of_its_runs(
 
 def test_every_stored_comparison_is_shown() -> None:
     folders = {path.parents[1].name for path in (ROOT / "results" / "compare").glob("*/*/DONE")}
-    assert folders == {pattern.split("/")[2] for pattern, _ in BLOCKS}
+    shown = {found for patterns, _ in BLOCKS for found in re.findall(r"compare/([^/]+)/", patterns)}
+    assert folders == shown
 
 
 RESULTS = ROOT / "results"

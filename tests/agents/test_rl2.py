@@ -224,6 +224,18 @@ def test_the_shuffling_is_a_function_of_the_state() -> None:
     assert [int(result["num_updates"]) for result in results] == [2, 2, 8]
 
 
+@pytest.mark.parametrize("unit", [1.0, 30.0])
+def test_values_are_learned_whatever_the_unit_of_rewards(unit: float) -> None:
+    """Returns of 20 times their range and more, which a linear layer alone takes long to reach."""
+    env = new_env(False)
+    agent = Rl2(env.spec, replace(CONFIG, learning_rate=0.01, discount=0.0), Streams(5))
+    (batch,), _ = lived(agent, env, 0)
+    reward = unit * (20.0 + batch.obs[:, :, :-1].sum(-1).tanh())
+    rounds = [batch._replace(reward=reward * batch.mask)]
+    errors = [agent.meta_update(rounds)["train/value_error"] for _ in range(40)]
+    assert errors[-1] < 0.5
+
+
 def test_a_state_that_does_not_fit_changes_nothing() -> None:
     agent = new_agent(new_env(False))
     before = agent.state_dict()

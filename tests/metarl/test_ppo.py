@@ -12,7 +12,7 @@ from metarl.distributions import Distribution
 from metarl.objectives import clipped
 from metarl.optimizers import MetaOptimizer
 from metarl.policies import PolicyConfig, build_policy
-from metarl.ppo import PpoConfig, Samples, gather, improve, trial_advantages
+from metarl.ppo import PpoConfig, Samples, Spread, gather, improve, trial_advantages
 from metarl.processes import ALONE, Processes
 from metarl.recurrent import RecurrentActorCritic, gru_step
 from metarl.seeding import Streams
@@ -57,44 +57,66 @@ def test_with_lambda_1_targets_are_returns_to_the_end_of_the_trial() -> None:
             assert float(target[trial, time]) == pytest.approx(left, abs=1e-12)
 
 
-def test_advantages_are_standardised_and_targets_measured_under_the_mask() -> None:
+def test_advantages_and_targets_are_standardised_under_the_mask() -> None:
     generator = torch.Generator().manual_seed(0)
     advantage, target, log_prob = (
         5.0 + 3.0 * torch.randn(N, L, generator=generator) for _ in range(3)
     )
-    samples = gather(log_prob.clone(), log_prob, (advantage, target), MASK, ALONE)
-    inside = samples.advantage[MASK]
-    torch.testing.assert_close(inside.mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
-    torch.testing.assert_close(inside.std(unbiased=False), torch.tensor(1.0))
-    torch.testing.assert_close(
-        inside * advantage[MASK].std(unbiased=False), advantage[MASK] - advantage[MASK].mean()
-    )
-    assert not samples.advantage[~MASK].any()
-    torch.testing.assert_close(samples.scale, target[MASK].std(unbiased=False).expand(N))
-    assert torch.equal(samples.target, target)
+    samples, spread = gather(log_prob.clone(), log_prob, (advantage, target), MASK, ALONE)
+    for standard, raw in ((samples.advantage, advantage), (samples.target, target)):
+        inside = standard[MASK]
+        torch.testing.assert_close(inside.mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(inside.std(unbiased=False), torch.tensor(1.0))
+        deviation = raw[MASK].std(unbiased=False)
+        torch.testing.assert_close(inside * deviation, raw[MASK] - raw[MASK].mean())
+        assert not standard[~MASK].any()
+    torch.testing.assert_close(spread.restore(samples.target)[MASK], target[MASK])
 
 
 @pytest.mark.parametrize(("spread", "scale"), [(0.0, 0.25), (0.1, 0.25), (0.3, 0.3), (6.0, 6.0)])
-def test_the_scale_of_the_value_error_has_a_floor(spread: float, scale: float) -> None:
+def test_the_scale_of_targets_has_a_floor(spread: float, scale: float) -> None:
     signs = torch.tensor([1.0, -1.0, 1.0, -1.0]).expand(N, L)
     every = torch.ones(N, L, dtype=torch.bool)
-    samples = gather(signs, signs, (signs, 5.0 + spread * signs), every, ALONE)
-    torch.testing.assert_close(samples.scale, torch.full((N,), scale))
+    samples, found = gather(signs, signs, (signs, 5.0 + spread * signs), every, ALONE)
+    assert float(found.deviation) == pytest.approx(scale)
+    assert float(found.mean) == pytest.approx(5.0)
+    torch.testing.assert_close(samples.target, spread / scale * signs, atol=1e-6, rtol=1e-6)
     assert samples.advantage.std(unbiased=False) == pytest.approx(1.0)
+
+
+def test_values_say_the_same_when_their_spread_changes() -> None:
+    setting = Setting(False)
+    old, new = (
+        Spread(torch.tensor(mean, dtype=torch.float64), torch.tensor(size, dtype=torch.float64))
+        for mean, size in ((-3.0, 2.0), (40.0, 0.5))
+    )
+    changed = setting.network.with_values(setting.params, *old.change_to(new))
+    policies, values = zip(
+        *(setting.network.unroll(params, setting.x) for params in (setting.params, changed)),
+        strict=True,
+    )
+    torch.testing.assert_close(new.restore(values[1]), old.restore(values[0]))
+    assert (values[1] - values[0]).abs().min() > 1.0
+    for before, after in zip(*policies, strict=True):
+        assert torch.equal(before, after)
 
 
 def test_without_rewards_the_value_comes_to_rest() -> None:
     """Targets are what it said itself: its gradient must fade with it, and not fill the clip."""
     setting, norms = Setting(False), []
+    spread = Spread(torch.tensor(0.0), torch.tensor(1.0))
     config = replace(CONFIG, entropy_coefficient=0.0, max_gradient_norm=LONG)
     optimizer = MetaOptimizer(setting.params, "adam", 3e-2)
     for update in range(40):
         with torch.no_grad():
-            distribution, value = setting.network.unroll(optimizer.params, setting.x)
+            distribution, output = setting.network.unroll(optimizer.params, setting.x)
+        value, old = spread.restore(output), spread
         advantage, target = trial_advantages(torch.zeros(N, L), value, MASK, config)
         log_prob = distribution.log_prob(setting.samples.action)
         estimates = torch.zeros_like(advantage), target
-        samples = gather(setting.samples.action, log_prob, estimates, MASK, ALONE)
+        samples, spread = gather(setting.samples.action, log_prob, estimates, MASK, ALONE)
+        change = old.change_to(spread)
+        optimizer.overwrite(setting.network.with_values(optimizer.params, *change))
         metrics = improve(optimizer, setting.judge, samples, config, Streams(4, (update,)), ALONE)
         norms.append(metrics["train/gradient_norm"])
     assert norms[-1] < 0.5
@@ -138,7 +160,7 @@ class Setting:
         # What stands off the mask must not matter, however wild.
         old = torch.where(MASK, log_prob + 0.4 * randn(N, L), -1e4)
         estimates = randn(N, L), 7.0 + 5.0 * randn(N, L)
-        self.samples = gather(action, old, estimates, MASK, ALONE)
+        self.samples, _ = gather(action, old, estimates, MASK, ALONE)
         self.seen: list[list[int]] = []
 
     def judge(self, params: Params, rows: Tensor) -> tuple[Distribution, Tensor]:
@@ -174,7 +196,7 @@ class Setting:
                 total -= min(ratio * advantage, held * advantage)
                 total -= 0.07 * float(distribution.entropy())
                 error = value - float(samples.target[trial, time])
-                total += 0.4 * error**2 / float(samples.scale[0]) ** 2
+                total += 0.4 * error**2
                 steps += 1
         return total / steps
 
