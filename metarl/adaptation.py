@@ -25,8 +25,6 @@ NUM_ADAPTATIONS = "num_adaptations"
 """Leaf [K] of what such an agent knows: how often it has adapted to each task."""
 STEP_SIZE = "step_size/"
 """Before a weight's name: its own step sizes, of its shape or one for all of it."""
-ANCHOR = "anchor/"
-"""Before a weight's name: the value that adaptation is drawn back to."""
 MEMORY = "memory/"
 """Before what an inner optimiser remembers of a task."""
 
@@ -226,7 +224,7 @@ def weights_of(adapted: Adapted) -> Params:
     return {
         name: leaf
         for name, leaf in adapted.items()
-        if name != NUM_ADAPTATIONS and not name.startswith((STEP_SIZE, ANCHOR, MEMORY))
+        if name != NUM_ADAPTATIONS and not name.startswith((STEP_SIZE, MEMORY))
     }
 
 

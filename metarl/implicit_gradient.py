@@ -10,10 +10,9 @@ theta the weights before any adaptation and lambda the regularisation:
 symmetric, through conjugate gradient; it sees the point that was reached and not the way there, so
 neither its memory nor its time depends on the number of steps.
 
-With several rounds each is a problem of its own around the same theta, and round i starts from
-where round i - 1 ended. phi* of the last round then is a function of theta and of that round alone;
-the earlier ones have chosen where the solver starts, and the data. No derivative passes through
-either.
+Several rounds are steps of the proximal point method (Rockafellar 1976): round i is solved around
+where round i - 1 ended, so that what was learned before stays, and the derivative by theta is the
+product of the matrices above, one for each round.
 
 **Negative curvature.** Losses of reinforcement learning are not convex, and where an eigenvalue
 of H is below -lambda, phi* is no minimum. Conjugate gradient stops before a direction along which
@@ -23,7 +22,7 @@ of that task is taken as I, which is the first-order gradient.
 Everything here is for a block of tasks, as in ``metarl.mlp_adaptation``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -34,7 +33,6 @@ from torch.func import grad, jvp, vjp, vmap
 
 from metarl import mlp_adaptation, trees
 from metarl.adaptation import (
-    ANCHOR,
     NUM_ADAPTATIONS,
     InnerConfig,
     Lesson,
@@ -106,22 +104,20 @@ class ProximalLoop(NamedTuple):
     config: ProximalConfig
 
     def begin(self, theta: Params, num_tasks: int) -> Adapted:
-        """Return what is known of K tasks that were never met: theta, twice."""
-        start = begin_stacked(theta, num_tasks)
-        return start | {ANCHOR + name: start[name] for name in theta}
+        """Return what is known of K tasks that were never met."""
+        return begin_stacked(theta, num_tasks)
 
 
 def solve(loop: ProximalLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
     """Approach each task's phi* by gradient steps on one round, and record no graph."""
     policy, config = loop
-    phi, factor = weights_of(adapted), step_factors(adapted, config)
-    anchor = {name: adapted[ANCHOR + name] for name in phi}
-    size = {name: spread(config.inner_lr * factor, leaf) for name, leaf in phi.items()}
-    objective = OBJECTIVES[config.inner_objective]
+    start, factor = weights_of(adapted), step_factors(adapted, config)
+    size = {name: spread(config.inner_lr * factor, leaf) for name, leaf in start.items()}
+    phi, objective = start, OBJECTIVES[config.inner_objective]
     for _ in range(config.inner_steps):
         slope = mlp_adaptation.loss_gradient(policy, phi, lesson, objective)
         phi = {
-            name: leaf - size[name] * (slope[name] + config.regularisation * (leaf - anchor[name]))
+            name: leaf - size[name] * (slope[name] + config.regularisation * (leaf - start[name]))
             for name, leaf in phi.items()
         }
     return adapted | phi | {NUM_ADAPTATIONS: adapted[NUM_ADAPTATIONS] + 1}
@@ -136,30 +132,34 @@ def linearise(loop: ProximalLoop, theta: Params, rounds: Rounds) -> Linearisatio
         rounds: what the tasks adapt to, and what the result meets.
     """
     lessons, last, weights = rounds
-    adapted = loop.begin(theta, len(last.obs))
+    adapted, chain = loop.begin(theta, len(last.obs)), []
     for lesson in lessons:
         adapted = solve(loop, adapted, lesson)
-    phi = weights_of(adapted)
-    after, through = _policies_at(loop.policy, phi, last.obs), _jacobian(loop, phi, lessons[-1:])
+        chain.append(_jacobian(loop, weights_of(adapted), lesson))
+    after = _policies_at(loop.policy, weights_of(adapted), last.obs)
 
     def pull(cotangent: Distribution) -> Tensor:
-        slope = through(after.pull(cotangent))
+        slope = after.pull(cotangent)
+        for through in reversed(chain):
+            slope = through(slope)
         return trees.flatten(trees.sum_over_tasks({name: slope[name] for name in theta}))
 
     def fisher(v: Tensor) -> Tensor:
-        direction = through(trees.stack(trees.unflatten(v, theta), len(last.obs)))
+        direction = trees.stack(trees.unflatten(v, theta), len(last.obs))
+        for through in chain:
+            direction = through(direction)
         image = after.distribution.fisher_product(after.push(direction))  # type: ignore[arg-type]
         return pull(scaled(image, weights))
 
     return Linearisation(after.distribution, pull, fisher)
 
 
-def _jacobian(loop: ProximalLoop, phi: Params, lessons: Sequence[Lesson]) -> _Product:
-    """Return the product with each task's Jacobian at phi, by the last lesson if there is one."""
+def _jacobian(loop: ProximalLoop, phi: Params, lesson: Lesson) -> _Product:
+    """Return the product with the Jacobian of each task's solution by what it is solved around."""
     config = loop.config
-    if config.first_order or not lessons:
+    if config.first_order:
         return lambda direction: direction
-    hessian = _hessian(loop.policy, config, phi, lessons[-1])
+    hessian = _hessian(loop.policy, config, phi, lesson)
     strength = config.regularisation + config.cg_damping
     like = {name: leaf[0] for name, leaf in phi.items()}
 

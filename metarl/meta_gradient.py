@@ -222,9 +222,8 @@ class AfterAdaptation:
         # In closed form: three numbers for each unit and adaptation, one at the last round, and a
         # few for each sample and output. Automatic differentiation keeps more.
         units = _units(self._loop.policy, last)
-        kept = min(1, len(lessons)) if isinstance(self._loop, ProximalLoop) else len(lessons)
-        per_sample = sum(units) * (3 * kept + 1)
-        per_sample += 4 * (1 + units[-1]) * (kept + 1)
+        per_sample = sum(units) * (3 * len(lessons) + 1)
+        per_sample += 4 * (1 + units[-1]) * (len(lessons) + 1)
         closed = has_closed_form(self._loop.policy, self._loop.config)
         return samples * per_sample * (1 if closed else 16)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import grad, hessian
 
 from metarl import trees
-from metarl.adaptation import ANCHOR, Lesson
+from metarl.adaptation import Lesson
 from metarl.agents.imaml import Imaml, ImamlConfig, ImamlTrpo, ImamlTrpoConfig
 from metarl.checks import InputError
 from metarl.distributions import Distribution
@@ -53,17 +53,22 @@ class ByHand:
         ratio = torch.exp(log_prob - lesson.log_prob[task])
         return -(ratio * lesson.advantage[task])[lesson.mask[task]].mean()
 
-    def adapted(self, task: int) -> Tensor:
+    def adapted(self, task: int, rounds: int | None = None) -> Tensor:
         phi = self.theta
-        for lesson in self.lessons[:-1]:
+        for lesson in self.lessons[:-1][:rounds]:
+            centre = phi
             for _ in range(self.steps):
                 slope = grad(self.loss)(phi, lesson, task)
-                phi = phi - ALPHA * (slope + LAMBDA * (phi - self.theta))
+                phi = phi - ALPHA * (slope + LAMBDA * (phi - centre))
         return phi
 
-    def inverse(self, task: int) -> Tensor:
-        curvature = hessian(self.loss)(self.adapted(task), self.lessons[-2], task)
-        return torch.linalg.inv(torch.eye(len(self.theta)) + curvature / LAMBDA)
+    def jacobian(self, task: int) -> Tensor:
+        product = torch.eye(len(self.theta), dtype=torch.float64)
+        for number, lesson in enumerate(self.lessons[:-1], 1):
+            curvature = hessian(self.loss)(self.adapted(task, number), lesson, task)
+            matrix = torch.eye(len(self.theta)) + curvature / LAMBDA
+            product = torch.linalg.solve(matrix, product)
+        return product
 
     def value(self) -> float:
         losses = [self.loss(self.adapted(k), self.lessons[-1], k) for k in range(SHAPE[0])]
@@ -72,7 +77,7 @@ class ByHand:
     def gradient(self) -> Tensor:
         """Equation 6, averaged over tasks."""
         parts = [
-            self.inverse(k) @ grad(self.loss)(self.adapted(k), self.lessons[-1], k)
+            self.jacobian(k).T @ grad(self.loss)(self.adapted(k), self.lessons[-1], k)
             for k in range(SHAPE[0])
         ]
         return torch.stack(parts).mean(0)
@@ -87,7 +92,7 @@ class ByHand:
                 new = self.at(flat, self.lessons[-1], k)
                 return old.kl(new)[mask].mean()  # type: ignore[arg-type]  # noqa: B023
 
-            through = self.inverse(k)
+            through = self.jacobian(k)
             total += through.T @ hessian(divergence)(self.adapted(k)) @ through / SHAPE[0]
         return total
 
@@ -150,12 +155,7 @@ def test_a_meta_update_meets_the_very_policies_that_acted(name: str, env_name: s
     # Where they are the same, all ratios are 1 and the surrogate is the mean advantage, 0.
     world = build_world(name, env_name)
     agent, tasks = world.new_agent(), world.distribution.sample(4, Streams(1))
-    start = agent.begin(4, 5)
     pairs = list(adaptation_rounds(world.env, tasks, agent, 5, 2, Streams(2)))
-    for _, adapted in pairs:
-        for leaf, value in start.items():
-            if leaf.startswith(ANCHOR):
-                assert torch.equal(adapted[leaf], value)
     metrics = agent.meta_update([batch for batch, _ in pairs])
     assert abs(metrics["train/surrogate"]) < 1e-6
 
