@@ -13,12 +13,16 @@ from metarl.experiments.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^<!-- metarl table (.+) -->\n(.*?)\n<!-- end -->$", re.M | re.S)
+BLOCK = re.compile(r"^<!-- metarl table (.+) -->\n(.*?)<!-- end -->$", re.M | re.S)
 BLOCKS = BLOCK.findall(PAGE)
-SWEEPS = BLOCK.findall((ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8"))
+ELSEWHERE = [
+    block
+    for page in (ROOT / "docs" / "sweeps.md", *sorted((ROOT / "docs" / "agents").glob("*.md")))
+    for block in BLOCK.findall(page.read_text(encoding="utf-8"))
+]
 
 
-@pytest.mark.parametrize(("patterns", "shown"), BLOCKS + SWEEPS)
+@pytest.mark.parametrize(("patterns", "shown"), BLOCKS + ELSEWHERE)
 def test_a_table_is_that_of_its_runs(
     patterns: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
