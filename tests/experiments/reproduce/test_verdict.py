@@ -69,6 +69,12 @@ def test_seeds_of_other_presets_do_not_count() -> None:
     assert (verdict.low, verdict.high) == (10.0, 12.0)
 
 
+def test_seeds_scored_on_more_tasks_count_with_those_that_all_have() -> None:
+    runs = [outcome("some/setting", [10.0] * 4), outcome("some/setting", [12.0] * 4 + [99.0], 2)]
+    verdict = judge(CLAIM, runs)
+    assert (verdict.seeds, verdict.mean) == (2, 11.0)
+
+
 def test_what_was_not_measured_is_said_to_be_so() -> None:
     beyond = CLAIM._replace(adaptations=2)
     for verdict in (judge(CLAIM, []), judge(beyond, [outcome("some/setting", [10.0] * 4)])):
