@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
 from metarl.checks import InputError
@@ -24,7 +25,7 @@ from metarl.envs.gymnasium_single import Obs
 _WIDEST = np.finfo(np.float32).max
 
 
-class TellsReward(gymnasium.Wrapper[Obs, Any, Any, Any]):
+class TellsReward(gymnasium.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
     """Puts the reward of the last step behind the observation. Holds that reward.
 
     Raises:
@@ -32,7 +33,9 @@ class TellsReward(gymnasium.Wrapper[Obs, Any, Any, Any]):
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        super().__init__(env)
+        # With its arguments on record, ``gymnasium.make`` can make it again from its spec.
+        RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
         seen = env.observation_space
         if not isinstance(seen, spaces.Box) or len(seen.shape) != 1:
             need = "a Box of one axis (gymnasium.wrappers.FlattenObservation makes one)"

@@ -29,6 +29,7 @@ from metarl.types import Adapted, EnvSpec, Params
 
 START = "start."
 """Before the names of what is known when a policy begins to act."""
+_KNOWN = ("memory", "action", "reward", "ended")
 
 
 class Moment(NamedTuple):
@@ -129,13 +130,11 @@ class RecurrentPolicy(NamedTuple):
         weights = self.network.without_values(self.network.init(streams))
         return weights | _named_as_start(self.begin((), streams.device))
 
-    def begin(self, size: Sequence[int], device: str) -> Adapted:
+    def begin(self, size: tuple[int, ...], device: str) -> Adapted:
         """Return what is known at the start of trials [*size]."""
+        lengths = {"memory": (self.memory_size,), "action": (self._action_size,)}
         return {
-            "memory": torch.zeros(*size, self.memory_size, device=device),
-            "action": torch.zeros(*size, self._action_size, device=device),
-            "reward": torch.zeros(*size, device=device),
-            "ended": torch.zeros(*size, device=device),
+            name: torch.zeros((*size, *lengths.get(name, ())), device=device) for name in _KNOWN
         }
 
     def going_on(self, params: Params, known: Adapted) -> Params:
@@ -149,8 +148,7 @@ class RecurrentPolicy(NamedTuple):
         """Return the first decision's moment, in which the reward is the one that is known."""
         rows = len(shown)
         start = {
-            name: params[START + name].expand(rows, *params[START + name].shape)
-            for name in ("memory", "action", "reward", "ended")
+            name: params[START + name].expand(rows, *params[START + name].shape) for name in _KNOWN
         }
         seen = torch.cat((shown[:, :-1], start["reward"][:, None]), -1)
         return Moment(seen, start["ended"], (start["memory"], start["action"]))

@@ -134,5 +134,7 @@ def export(kept: KeptPolicy, path: Path) -> None:
         # torch would have everyone use its own torch.export; robots' run times read these.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
+        # It has one name for the number of copies in all inputs, as is meant.
+        warnings.filterwarnings("ignore", "# The axis name: n will not be used", UserWarning)
         data = _WRITERS[path.suffix][1](kept)
     write_bytes_atomic(path, data)
