@@ -79,7 +79,7 @@ class ReactivePolicy(NamedTuple):
 
     def first(self, params: Params, shown: Tensor) -> Moment:
         """Return the first decision's moment: what is shown [n, S], as it is."""
-        return Moment(shown, shown.new_zeros(len(shown)), ())
+        return Moment(shown, shown.new_zeros(shown.shape[:1]), ())
 
     def act(
         self, params: Params, moment: Moment, noise: Tensor | None

@@ -83,13 +83,14 @@ def _to_torchscript(kept: KeptPolicy) -> bytes:
 
 def _to_onnx(kept: KeptPolicy) -> bytes:
     example, rows = _example(kept), {0: torch.export.Dim("n")}
-    _, *others = example
+    # As ``forward`` has them: obs, and the others as one argument, if there are any.
+    carried = ((rows,) * (len(example) - 1),) if len(example) > 1 else ()
     program = torch.onnx.export(
         PolicyModule(kept).eval(),
         tuple(example.values()),
         input_names=list(example),
         output_names=["action", *(f"next_{name}" for name in kept.policy.carried_sizes)],
-        dynamic_shapes=(rows, (rows,) * len(others)),
+        dynamic_shapes=(rows, *carried),
         dynamo=True,
         verbose=False,
     )
