@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metarl.acting import ActingPolicy, ReactivePolicy
 from metarl.checks import InputError
 from metarl.distributions import Categorical, DiagGaussian, Distribution
-from metarl.policies import MlpPolicy, PolicyConfig, build_policy
+from metarl.policies import PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
 from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Params, Trajectories
@@ -39,9 +40,9 @@ class RandomAgent:
         action = distribution.sample(noise)
         return Acted(action, distribution.log_prob(action), adapted)
 
-    def acting_policy(self, adapted: Adapted) -> tuple[MlpPolicy, Params]:
+    def acting_policy(self, adapted: Adapted) -> tuple[ActingPolicy, Params]:
         """Return the same distribution as a policy: its weights are 0, whatever it sees."""
-        policy = build_policy(self._spec, PolicyConfig(hidden_sizes=()))
+        policy = ReactivePolicy(build_policy(self._spec, PolicyConfig(hidden_sizes=())))
         shapes = policy.init(Streams(0, device=self._device)).items()
         num_tasks = len(adapted["nothing"])
         return policy, {name: leaf.new_zeros(num_tasks, *leaf.shape) for name, leaf in shapes}

@@ -44,14 +44,14 @@ import torch
 from torch import Tensor
 
 from metarl import trees
+from metarl.acting import ActingPolicy, build_recurrent, encoded, joined
 from metarl.checks import COUNT, check_fields
 from metarl.cuda_graphs import Replayed
 from metarl.distributions import Distribution
 from metarl.optimizers import MetaOptimizer
-from metarl.policies import PolicyConfig, build_policy
+from metarl.policies import PolicyConfig
 from metarl.ppo import PpoConfig, Spread, gather, improve, trial_advantages
 from metarl.processes import ALONE, Processes
-from metarl.recurrent import RecurrentActorCritic
 from metarl.seeding import Streams
 from metarl.trials import Trials, join, previous
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Outcome, Params, Trajectories
@@ -81,9 +81,8 @@ class Rl2:
     ) -> None:
         self.config, self.processes = config, processes
         self._spec, self._streams = spec, streams
-        policy = build_policy(spec._replace(observation_size=config.memory_size), config.policy)
-        num_inputs = spec.observation_size + spec.action_size + 2
-        self.network = RecurrentActorCritic(num_inputs, config.memory_size, policy)
+        self._policy = build_recurrent(spec, config.policy, config.memory_size)
+        self.network = self._policy.network
         self._optimizer = MetaOptimizer(self.network.init(streams), "adam", config.learning_rate)
         self._num_updates = 0
         # The first values say nothing, and count as 0.
@@ -93,13 +92,7 @@ class Rl2:
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
         """Return the start of K * E trials: memory, last action, reward and end flag, all 0."""
-        size, device = (num_tasks, episodes), self._streams.device
-        return {
-            "memory": torch.zeros(*size, self.config.memory_size, device=device),
-            "action": torch.zeros(*size, self._spec.action_size, device=device),
-            "reward": torch.zeros(size, device=device),
-            "ended": torch.zeros(size, device=device),
-        }
+        return self._policy.begin((num_tasks, episodes), self._streams.device)
 
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Take in x_t and act by the new memory, which ``adapted`` of the result holds."""
@@ -112,7 +105,7 @@ class Rl2:
         """Keep memory, action and reward where the step counts, and the end flag everywhere."""
         after = {
             "memory": acted.adapted["memory"],
-            "action": _encoded(acted.action, self._spec),
+            "action": encoded(acted.action, self._spec.action_size),
             "reward": outcome.reward,
         }
         known = {
@@ -120,6 +113,10 @@ class Rl2:
             for name, leaf in after.items()
         }
         return known | {"ended": outcome.ended.to(outcome.reward)}
+
+    def acting_policy(self, adapted: Adapted) -> tuple[ActingPolicy, Params]:
+        """Return the policy, and its weights with what the first copy of each task knows."""
+        return self._policy, self._policy.going_on(self._optimizer.weights(), adapted)
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Return what is known: the memory has learned all of it while acting."""
@@ -177,30 +174,17 @@ class Rl2:
         self._spread = spread
 
     def _decide(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        x = _joined(
-            inputs["obs"], inputs["known action"], inputs["known reward"], inputs["known ended"]
-        )
-        memory, distribution = self.network.step(dict(inputs), x, inputs["known memory"])
+        known = {name: inputs[f"known {name}"] for name in ("memory", "action", "reward", "ended")}
+        memory, distribution = self._policy.decide(dict(inputs), known, inputs["obs"])
         action = distribution.sample(inputs["noise"])
         return {"memory": memory, "action": action, "log_prob": distribution.log_prob(action)}
 
 
 def trial_inputs(trials: Trials, spec: EnvSpec) -> Tensor:
     """Return x_t [N, L, I] along trials, as acting saw it."""
-    action, reward = previous(_encoded(trials.action, spec)), previous(trials.reward)
-    return _joined(trials.obs, action, reward, trials.resumed.to(reward))
-
-
-def _encoded(action: Tensor, spec: EnvSpec) -> Tensor:
-    """Return actions [..., A], one-hot where they are choices."""
-    if not spec.discrete:
-        return action
-    return torch.nn.functional.one_hot(action, spec.action_size).to(torch.float32)
-
-
-def _joined(obs: Tensor, action: Tensor, reward: Tensor, ended: Tensor) -> Tensor:
-    """Return x_t [..., I] of the last action [..., A], reward and end flag [...]."""
-    return torch.cat((obs, action, reward[..., None], ended[..., None]), -1)
+    action = previous(encoded(trials.action, spec.action_size))
+    reward = previous(trials.reward)
+    return joined(trials.obs, action, reward, trials.resumed.to(reward))
 
 
 def _like(flags: Tensor, leaf: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ episode is truncated where it was before); where there is a goal, ``success`` (t
 now), and at the end of an episode ``is_success``, the same again under the name that
 Stable-Baselines3 counts.
 
-``TaskEnv(FromMjcf(...))`` shows tasks of the user's own.
+``TaskEnv(FromMjcf(...))`` shows tasks of the user's own. ``metarl.envs.tells_reward.TellsReward``
+puts the last reward behind the observation, for policies that remember a trial.
 """
 
 import reprlib

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import tyro
 
+from metarl.acting import ActsByPolicy
 from metarl.adapted_policy import AdaptedPolicy, Place
 from metarl.checks import COUNT, COUNT_OR_ZERO, SEED, InputError, check_fields
 from metarl.envs.one_copy import OneCopy
@@ -17,9 +18,9 @@ from metarl.envs.task_dicts import TaskDict, as_dicts, from_dicts
 from metarl.experiments.arguments import parse, plain_console
 from metarl.experiments.evaluation.scoring import load_run
 from metarl.kept_policy import Made
-from metarl.policies import ActsByPolicy, CategoricalPolicy
+from metarl.policies import CategoricalPolicy
 from metarl.policy_export import check_export
-from metarl.protocols import Algorithm, VectorTaskEnv
+from metarl.protocols import Algorithm, HasMemory, VectorTaskEnv
 from metarl.runs import Config
 from metarl.types import ActionRange, EnvSpec, Tasks
 
@@ -45,7 +46,8 @@ def adapt_to(
     """Adapt to one task and return the policy, which can act, adapt on, and be saved.
 
     Args:
-        agent: one whose decisions are a policy of the observation (``ActsByPolicy``).
+        agent: one that names the policy by which it decides (``ActsByPolicy``). With a memory, all
+            episodes are those of one trial.
         env: an environment of the suite; or any Gymnasium environment, to the task that it has, one
             episode after the other, with actions in its own ``action_space`` (``OneCopy``). In the
             suite's own environments the policy's actions are those of their faces, in [-1, 1].
@@ -138,7 +140,7 @@ def adapt_command(arguments: Sequence[str]) -> int:
 def _place(agent: Algorithm, env: object, task: Tasks | None) -> tuple[Place, TaskDict | None]:
     """Return who adapts and where, and the task as a dict; or refuse them."""
     if not isinstance(agent, ActsByPolicy):
-        need = "decides by a policy of the observation alone (metarl.policies.ActsByPolicy)"
+        need = "names the policy by which it decides (metarl.acting.ActsByPolicy)"
         raise InputError([f"an agent is needed that {need}; got {type(agent).__name__}"])
     if not isinstance(env, VectorTaskEnv):
         env = OneCopy(env)
@@ -153,12 +155,13 @@ def _place(agent: Algorithm, env: object, task: Tasks | None) -> tuple[Place, Ta
         raise InputError([f"{env.spec.name}: Tasks of length 1 are needed ({make}), got {came}"])
     ones = torch.ones(env.spec.action_size)
     of_faces = None if env.spec.discrete else ActionRange(-ones, ones)
-    return Place(agent, env, task, False, of_faces), as_dicts(task)[0]
+    return Place(agent, env, task, isinstance(agent, HasMemory), of_faces), as_dicts(task)[0]
 
 
 def _check_sizes(agent: ActsByPolicy, spec: EnvSpec) -> None:
     policy, _ = agent.acting_policy(agent.begin(1, 1))
-    own = (policy.layer_sizes[0], policy.layer_sizes[-1], isinstance(policy, CategoricalPolicy))
+    head = policy.head
+    own = (policy.observation_size, head.layer_sizes[-1], isinstance(head, CategoricalPolicy))
     there = (spec.observation_size, spec.action_size, spec.discrete)
     if own != there:
         need, came = (

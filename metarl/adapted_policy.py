@@ -2,6 +2,9 @@
 
 ``metarl.experiments.adapt`` makes one from an agent and an environment, or from a run. It acts as a
 policy of Stable-Baselines3 does, so that ``evaluate_policy`` of that library takes it.
+
+That library tells a policy no rewards, which one with memory must know. They come as one more entry
+at the end of each observation: ``metarl.envs.tells_reward.TellsReward`` puts them there.
 """
 
 import dataclasses
@@ -13,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from metarl.acting import ActsByPolicy, Moment
 from metarl.checks import COUNT, InputError
 from metarl.kept_policy import KeptPolicy, Made, read_policy, write_policy
-from metarl.policies import ActsByPolicy
 from metarl.policy_export import PolicyModule, export
-from metarl.protocols import VectorTaskEnv
+from metarl.protocols import HasMemory, VectorTaskEnv
 from metarl.sampler import collect, collect_in_turn, scores
 from metarl.seeding import Streams
 from metarl.types import ActionRange, Adapted, Tasks
@@ -36,7 +39,7 @@ class Place(NamedTuple):
     tasks: Tasks
     """Of length 1."""
     in_turn: bool
-    """Whether the environment is a single copy, whose episodes come one after the other."""
+    """Whether episodes come one after the other: to a single copy, or through one memory."""
     action_range: ActionRange | None
     """In which the policy's users give actions; None for choices."""
 
@@ -44,9 +47,9 @@ class Place(NamedTuple):
 class AdaptedPolicy:
     """A policy for one task. Owns its weights, and what the agent knows of the task.
 
-    It decides on the present observation alone. An agent with memory would put its memory where
-    ``predict`` has ``state``: at first that which its episodes of adaptation have left, kept over
-    ``episode_start``, since in a trial memory outlives an episode.
+    Of an agent with memory it is one trial: adapting plays its episodes, one after the other, and
+    whoever calls ``predict`` plays the next ones, from where adaptation has left the memory. No
+    start of an episode resets that. Other agents' policies decide on the observation alone.
     """
 
     def __init__(
@@ -86,32 +89,48 @@ class AdaptedPolicy:
         """Decide as policies of Stable-Baselines3 do.
 
         Args:
-            observation: [O], or [n, O] of n copies.
-            state: returned as it came: this policy has no memory.
-            episode_start: [n], of no effect without memory.
+            observation: [O], or [n, O] of n copies; with a memory, the reward of the last step is
+                one more entry at the end.
+            state: what the last call returned; None at the first decisions after adaptation. There,
+                whatever else is told, the last reward is that which adaptation has left.
+            episode_start: [n], where an episode begins; nowhere if left out. A memory hears of it
+                and stays.
             deterministic: the likeliest action instead of one that is drawn.
 
         Returns:
             Actions [A], or [n, A], within the range that they are given in; or choices [] or [n].
+            And the state after them: memory [n, H] and last action [n, A], in the agent's own
+            units, or one-hot; None where there is no memory.
 
         Raises:
-            InputError: the observation has another shape.
+            InputError: the observation, state or episode_start has another shape.
         """
-        obs, size = np.asarray(observation, dtype=np.float32), self._kept.spec.observation_size
+        obs, size = np.asarray(observation, dtype=np.float32), self._kept.policy.shown_size
         if obs.ndim not in (1, 2) or obs.shape[-1] != size:
-            need = f"[{size}] or [n, {size}]"
-            raise InputError([f"{self._kept.spec.name}: obs must be {need}, got {obs.shape}"])
+            needed = f"[{size}] or [n, {size}]"
+            if size > self._kept.spec.observation_size:
+                needed += ", the last entry being the reward of the last step"
+                needed += " (metarl.envs.tells_reward.TellsReward)"
+            raise InputError([f"{self._kept.spec.name}: obs must be {needed}; got {obs.shape}"])
         rows = torch.from_numpy(obs).reshape(-1, size)
+        moment = self._kept.first(rows)
+        if state is not None:
+            moment = self._going_on(rows, state, episode_start)
         with torch.no_grad():
-            action = self._kept.decide(rows, None if deterministic else self._next_noise(len(rows)))
+            noise = None if deterministic else self._next_noise(len(rows))
+            action, carried = self._kept.decide(moment, noise)
         result: NDArray[Any] = action.numpy()
-        return (result.squeeze(0) if obs.ndim == 1 else result), state
+        after = tuple(leaf.numpy() for leaf in carried)
+        return (result.squeeze(0) if obs.ndim == 1 else result), after or None
 
     def adapt(self, episodes: int) -> float:
         """Explore the task for some episodes, then take one step of adaptation, from what it knows.
 
+        An agent with memory learns as it goes through them, and takes no step.
+
         Returns:
-            The score of these episodes, before the step (``sampler.scores``).
+            The score of these episodes, before the step (``sampler.scores``); with a memory, their
+            mean in any case.
 
         Raises:
             RuntimeError: this policy was loaded, without its agent and its environment.
@@ -127,7 +146,8 @@ class AdaptedPolicy:
         with torch.no_grad():
             adapted = place.agent.adapt(adapted, batch)
         self._kept, self._known = _policy_of(place, adapted), (place, adapted)
-        score = float(scores(batch, place.env.spec))
+        by_episode = isinstance(place.agent, HasMemory)
+        score = float(scores(batch, place.env.spec, separate_trials=by_episode))
         rounds = (*self.made.episodes, episodes), (*self.made.scores, score)
         self.made = dataclasses.replace(self.made, episodes=rounds[0], scores=rounds[1])
         return score
@@ -152,7 +172,10 @@ class AdaptedPolicy:
         write_policy(Path(folder), self._kept, self.made)
 
     def to_module(self) -> nn.Module:
-        """Return a module that turns obs [n, O] into what ``predict`` calls deterministic."""
+        """Return a module that decides as ``predict`` does when it is deterministic.
+
+        Its inputs and results are those of ``metarl.policy_export``.
+        """
         return PolicyModule(self._kept)
 
     def export(self, path: Path | str) -> None:
@@ -162,6 +185,20 @@ class AdaptedPolicy:
             InputError, StorageError: as ``policy_export.export``.
         """
         export(self._kept, Path(path))
+
+    def _going_on(
+        self, rows: Tensor, state: State, episode_start: NDArray[np.bool_] | None
+    ) -> Moment:
+        """Return the moment of decisions that are not the first, at what is shown [n, S]."""
+        n = len(rows)
+        begun = np.zeros(n, bool) if episode_start is None else np.asarray(episode_start)
+        came = [np.shape(array) for array in (begun, *state)]
+        need = [(n,), *((n, size) for size in self._kept.policy.carried_sizes.values())]
+        if came != need:
+            text = f"episode_start and state must be {need}, got {came}"
+            raise InputError([f"{self._kept.spec.name}: {text}"])
+        carried = (torch.tensor(array, dtype=torch.float32) for array in state)
+        return Moment(rows, torch.tensor(begun), tuple(carried))
 
     def _next_noise(self, rows: int) -> Tensor:
         if len(self._noise) < rows:

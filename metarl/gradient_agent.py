@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from metarl.acting import ActingPolicy, ReactivePolicy
 from metarl.adaptation import AdvantageConfig, Lesson, Rounds, prepare, weights_of
 from metarl.context import absorbed
 from metarl.linearisation import Term
@@ -41,11 +42,11 @@ class GradientAgent:
         """Act in each task with its own weights."""
         return self._actor.act(weights_of(adapted), obs, noise)._replace(adapted=adapted)
 
-    def acting_policy(self, adapted: Adapted) -> tuple[MlpPolicy, Params]:
+    def acting_policy(self, adapted: Adapted) -> tuple[ActingPolicy, Params]:
         """Return the policy, without a context of its own, and its weights in each task."""
         policy = self.loop.policy
         assert isinstance(policy, MlpPolicy)
-        return policy._replace(num_context=0), absorbed(weights_of(adapted))
+        return ReactivePolicy(policy._replace(num_context=0)), absorbed(weights_of(adapted))
 
     def adapt(self, adapted: Adapted, batch: Trajectories) -> Adapted:
         """Adapt to one round in each task."""

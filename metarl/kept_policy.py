@@ -1,14 +1,13 @@
 """A policy that was adapted to one task, as data, and as a folder of two files.
 
-``policy.safetensors`` holds the weights; ``policy.json`` what they belong to: the network, the
+``policy.safetensors`` holds the weights and, where there is a memory, what it held when the policy
+was kept (``start.*``, see ``metarl.acting``); ``policy.json`` what they belong to: the network, the
 environment's sizes, the range of actions, how the policy was made, and the SHA-256 of the weights.
 Nothing of the agent that made it is needed to act.
 """
 
 import dataclasses
 import hashlib
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +18,18 @@ import torch
 from torch import Tensor
 
 from metarl import trees
+from metarl.acting import ActingPolicy, Moment, build_acting
 from metarl.checkpoint import StorageError, write_bytes_atomic, write_json
-from metarl.checks import COUNT, LARGEST, POSITIVE, InputError
+from metarl.checks import COUNT, COUNT_OR_ZERO, LARGEST, POSITIVE, InputError
 from metarl.files import parse_json, parse_tensors, read_regular, refuse, tensors_to_bytes
 from metarl.plain_data import plain, read_fields
-from metarl.policies import MlpPolicy, PolicyConfig, build_policy
+from metarl.policies import PolicyConfig
 from metarl.runs import system_facts
 from metarl.seeding import Streams
 from metarl.types import ActionRange, EnvSpec, Params
 
 _TENSORS, _ABOUT = "policy.safetensors", "policy.json"
-_SCHEMA = 1
+_SCHEMA = 2
 _LONGEST_ABOUT, _LONGEST_TENSORS = 1_000_000, 2**32
 
 
@@ -56,30 +56,38 @@ class Made:
 class KeptPolicy(NamedTuple):
     """A policy with the weights of one task, and the range in which its actions are given."""
 
-    policy: MlpPolicy
+    policy: ActingPolicy
     params: Params
     spec: EnvSpec
     """Of the environment that it was made for."""
     action_range: ActionRange | None
     """None where actions are choices."""
 
-    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return actions [n, A] within the range, or choices [n], at obs [n, O].
+    def first(self, shown: Tensor) -> Moment:
+        """Return the moment of the first decision in n copies, where [n, S] is shown."""
+        return self.policy.first(self.params, shown)
+
+    def decide(
+        self, moment: Moment, noise: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return actions [n, A] within the range, or choices [n]; and what they leave to the next.
 
         Without noise, the likeliest; else drawn with it: standard normal [n, A], or uniform [n].
         """
-        distribution = self.policy.distribution(self.params, obs)
-        action = distribution.mode() if noise is None else distribution.sample(noise)
+        action, carried = self.policy.act(self.params, moment, noise)
         if self.action_range is None:
-            return action
-        return self.action_range.place(action, self.spec.action_limit)
+            return action, carried
+        return self.action_range.place(action, self.spec.action_limit), carried
 
 
 class _About(NamedTuple):
     """What ``policy.json`` holds."""
 
     schema: int
+    memory_size: int
+    """Gated recurrent units; 0 where the network sees the observation alone."""
     network: PolicyConfig
+    """Layers behind the memory, or the observation."""
     spec: EnvSpec
     action_low: tuple[float, ...] | None
     action_high: tuple[float, ...] | None
@@ -99,7 +107,8 @@ def write_policy(folder: Path, kept: KeptPolicy, made: Made) -> None:
     within = kept.action_range
     about: dict[str, object] = {
         "schema": _SCHEMA,
-        "network": dataclasses.asdict(kept.policy.config),
+        "memory_size": kept.policy.memory_size,
+        "network": dataclasses.asdict(kept.policy.head.config),
         "spec": kept.spec._asdict(),
         "action_low": None if within is None else within.low.tolist(),
         "action_high": None if within is None else within.high.tolist(),
@@ -137,11 +146,12 @@ def read_policy(folder: Path) -> tuple[KeptPolicy, Made]:
     if hashlib.sha256(data).hexdigest() != about.sha256:
         refuse(folder / _TENSORS, f"SHA-256 is not the one in {_ABOUT}")
     spec = about.spec._replace(action_limit=float(about.spec.action_limit))
-    policy = build_policy(spec, about.network)
+    policy = build_acting(spec, about.network, about.memory_size)
     tensors = parse_tensors(folder / _TENSORS, data)
-    sizes = policy.layer_sizes
-    if sum(map(math.prod, itertools.pairwise(sizes))) > len(data):
-        came = f"layers of {list(sizes)} have more weights than {_TENSORS} has bytes"
+    if policy.num_weights > len(data):
+        sizes = [policy.observation_size, *[about.memory_size] * (about.memory_size > 0)]
+        sizes += policy.head.layer_sizes[1:]
+        came = f"layers of {sizes} have more weights than {_TENSORS} has bytes"
         raise InputError([f"{file}: network: {came}"])
     # The network's own weights say what there must be; whoever wrote the file chose their size, and
     # so they are not drawn.
@@ -162,6 +172,8 @@ def _faults(about: _About) -> list[str]:
         for name, value in spec._asdict().items()
         if name in ("observation_size", "action_size", "horizon") and not COUNT.accepts(value)
     ]
+    if not COUNT_OR_ZERO.accepts(about.memory_size):
+        lines.append(f"memory_size must be {COUNT_OR_ZERO.text}, got {about.memory_size!r}")
     if not POSITIVE.accepts(spec.action_limit) or not np.float32(spec.action_limit) > 0:
         lines.append(f"spec.action_limit must be {POSITIVE.text}, got {spec.action_limit!r}")
     if spec.discrete:

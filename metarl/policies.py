@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from metarl.checks import POSITIVE, check_fields, fault_in_choice
 from metarl.context import CONTEXT_WEIGHT, absorbed
 from metarl.cuda_graphs import Replayed
 from metarl.distributions import Categorical, DiagGaussian, Distribution
-from metarl.protocols import Algorithm
 from metarl.seeding import Streams
 from metarl.types import Acted, Adapted, EnvSpec, Params
 
@@ -159,18 +158,6 @@ def build_policy(spec: EnvSpec, config: PolicyConfig, num_context: int = 0) -> M
     sizes = (spec.observation_size, *config.hidden_sizes, spec.action_size)
     kind = CategoricalPolicy if spec.discrete else GaussianPolicy
     return kind(sizes, config, num_context)
-
-
-@runtime_checkable
-class ActsByPolicy(Algorithm, Protocol):
-    """An agent whose decisions between two adaptations are a policy of the observation alone.
-
-    What it has adapted to may then be kept without it (``metarl.adapted_policy``).
-    """
-
-    def acting_policy(self, adapted: Adapted) -> tuple[MlpPolicy, Params]:
-        """Return the policy by which it acts, and the weights for each of K tasks [K, ...]."""
-        ...
 
 
 class StackedActor:

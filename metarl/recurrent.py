@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metarl import networks
 from metarl.distributions import Distribution
-from metarl.policies import Policy
+from metarl.policies import MlpPolicy
 from metarl.seeding import Streams
 from metarl.types import Params
 
@@ -33,6 +33,11 @@ def init_gru(num_inputs: int, num_units: int, streams: Streams) -> Params:
         "input_bias": zeros,
         "memory_bias": zeros.clone(),
     }
+
+
+def num_gru_weights(num_inputs: int, num_units: int) -> int:
+    """Return how many weights such a layer has, without biases."""
+    return _GATES * num_units * (num_inputs + num_units)
 
 
 def _weights(params: Params) -> list[Tensor]:
@@ -68,7 +73,7 @@ class RecurrentActorCritic(NamedTuple):
 
     num_inputs: int
     num_units: int
-    policy: Policy
+    policy: MlpPolicy
     """Sees the memory where others see an observation."""
 
     def init(self, streams: Streams) -> Params:
@@ -94,6 +99,10 @@ class RecurrentActorCritic(NamedTuple):
         memories = gru(_part(params, "gru"), x)
         distribution = self.policy.distribution(_part(params, "policy"), memories)
         return distribution, networks.mlp(_part(params, "value"), memories, 1, "tanh").squeeze(-1)
+
+    def without_values(self, params: Params) -> Params:
+        """Return the weights that acting needs."""
+        return {name: leaf for name, leaf in params.items() if not name.startswith("value.")}
 
     def with_values(self, params: Params, factor: Tensor, summand: Tensor) -> Params:
         """Return weights with which values are factor times what they are, plus the summand."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "keep_a_policy.md").read_text()
 
 
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+def run(blocks: Sequence[str]) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile("\n".join(blocks), "keep_a_policy.md", "exec"), names)
+    return names
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "results").symlink_to(ROOT / "results")
@@ -24,9 +33,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_example_runs_and_the_files_act_alike(place: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(compile(code, "keep_a_policy.md", "exec"), names)
+    names = run(BLOCKS[:1])
     # An unadapted policy scores -38.
     assert min(names["before"], names["after"]) > -20.0
     assert names["policy"].made.scores == ()
@@ -34,6 +41,16 @@ def test_the_example_runs_and_the_files_act_alike(place: Path) -> None:
     session = onnxruntime.InferenceSession(place / "policy.onnx")
     (action,) = session.run(None, {"obs": names["obs"][None]})
     assert np.abs(action[0] - names["action"]).max() <= 1e-6
+
+
+def test_the_example_with_a_memory_runs_and_the_file_acts_alike(place: Path) -> None:
+    (line,) = re.findall(r"^metarl (train .*)$", PAGE, flags=re.MULTILINE)
+    assert main([*line.split(), "--iterations", "1", "--tasks-per-update", "8"]) == 0
+    names = run(BLOCKS[1:])
+    assert names["fourth"] == pytest.approx(names["total"], abs=1e-5)
+    assert np.abs(names["state"][0] - names["memory"]).max() <= 1e-5
+    assert names["policy"].made.episodes == ()
+    assert names["first"] >= -1.5 - 1e-5
 
 
 def test_the_command_runs(place: Path) -> None:

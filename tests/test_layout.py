@@ -43,10 +43,10 @@ CORE = (
     ),
     ("mlp_derivatives", "trust_region", "ascent", "ppo", "annealing"),
     ("policies",),
-    ("adaptation", "kept_policy", "recurrent"),
-    ("inner_loss", "outer_objectives", "policy_export"),
-    ("mlp_adaptation",),
-    ("implicit_gradient",),
+    ("adaptation", "recurrent"),
+    ("inner_loss", "outer_objectives", "acting"),
+    ("mlp_adaptation", "kept_policy"),
+    ("implicit_gradient", "policy_export"),
     ("meta_gradient",),
     ("gradient_agent", "inner_learners"),
     ("trainer", "evaluation", "adapted_policy"),
@@ -59,7 +59,7 @@ FORBIDDEN |= {f"np.random.{name}" for name in ("seed", "rand", "randn", "normal"
 FORBIDDEN_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "random"}
 # Packages, and the doors through which they come in.
 _FACES = ("registration", "gymnasium_single", "gymnasium_vector", "sb3")
-_DOORS = ("from_gymnasium", "one_copy", "gymnasium_spaces", "gymnasium_workers")
+_DOORS = ("from_gymnasium", "one_copy", "tells_reward", "gymnasium_spaces", "gymnasium_workers")
 ONLY_IN = {
     "huggingface_hub": {"metarl.experiments.share.hub"},
     "submitit": {"metarl.experiments.sweep.slurm"},

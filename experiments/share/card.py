@@ -16,7 +16,7 @@ from metarl.experiments.experiment import Parts
 from metarl.experiments.outcomes import Outcome
 from metarl.experiments.settings import in_minutes
 from metarl.files import parse_json
-from metarl.policies import ActsByPolicy
+from metarl.protocols import HasMemory
 from metarl.runs import Config
 from metarl.statistics import CurveSummary
 
@@ -168,7 +168,7 @@ def _results(sharing: Sharing, folder: Path) -> list[str]:
 
 def _use(outcome: Outcome, parts: Parts) -> list[str]:
     name = slug(outcome)
-    code = _POLICY if isinstance(parts.agent, ActsByPolicy) else _TRIALS
+    code = _TRIALS if isinstance(parts.agent, HasMemory) else _POLICY
     episodes, adaptations = (outcome.config[key] for key in ("episodes", "adaptations"))
     filled = code.format(folder=name, episodes=episodes, adaptations=adaptations)
     shell = f"pip install 'metarl-suite[hub]'\nmetarl pull USER/REPO --out {name}\n"

@@ -258,3 +258,16 @@ def test_agents_without_memory_are_not_told() -> None:
 def test_bad_values_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"Rl2Config.{field}"):
         Rl2Config(**{field: value})  # type: ignore[arg-type]
+
+
+def test_what_acts_for_a_task_is_its_first_copy() -> None:
+    env = new_env(False)
+    agent = new_agent(env)
+    known = lived(agent, env, 1)[1][-1]
+    policy, stacked = agent.acting_policy(known)
+    assert {name for name in stacked if name.startswith("start.")} == {f"start.{n}" for n in known}
+    for name, leaf in known.items():
+        assert torch.equal(stacked[f"start.{name}"], leaf[:, 0])
+        assert name == "ended" or not torch.equal(leaf[:, 0], leaf[:, 1])
+    assert stacked.keys() == policy.init(Streams(0)).keys()
+    assert torch.equal(stacked["gru.input_weight"][1], agent.state_dict()["gru.input_weight"])

@@ -111,7 +111,7 @@ def test_what_cannot_be_adapted_to_is_refused(env: object, tasks: int, said: str
 
 def test_an_agent_that_names_no_policy_is_refused() -> None:
     world = build_world("maml-trpo", BANDIT)
-    with pytest.raises(InputError, match=r"metarl\.policies\.ActsByPolicy.*got object"):
+    with pytest.raises(InputError, match=r"metarl\.acting\.ActsByPolicy.*got object"):
         adapt_to(object(), world.env, world.distribution.held_out(1))  # type: ignore[arg-type]
 
 

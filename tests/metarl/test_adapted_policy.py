@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.acting import ActsByPolicy
 from metarl.adapted_policy import AdaptedPolicy
 from metarl.checks import InputError
 from metarl.experiments.adapt import AdaptConfig, adapt_to
-from metarl.policies import ActsByPolicy
 from metarl.protocols import Algorithm, HasMemory
 from metarl.sampler import adaptation_rounds, collect, collect_in_turn
 from metarl.seeding import Streams
 from metarl.types import Adapted, Params, Trajectories
-from tests.conftest import SMALL_AGENTS, World, build_world
+from tests.conftest import World, build_world
 
 NAVIGATION = "metarl/PointNavigation-v0"
 BANDIT = "metarl/BernoulliBandit-v0"
@@ -33,31 +33,21 @@ def assert_same(left: Params, right: Params) -> None:
         assert torch.equal(leaf, right[name]), name
 
 
-WITH_MEMORY = ("rl2",)
-
-
 def adapted_policy(world: World, adaptations: int) -> AdaptedPolicy:
     config = AdaptConfig(episodes=4, adaptations=adaptations, seed=7)
     return adapt_to(world.new_agent(), world.env, world.distribution.held_out(1), config)
 
 
-@pytest.fixture(params=[name for name in SMALL_AGENTS if name not in WITH_MEMORY])
-def agent_name(request: pytest.FixtureRequest) -> str:
-    """Agents with memory have no policy of the observation alone to keep."""
-    return str(request.param)
-
-
-def test_agents_with_memory_name_no_policy() -> None:
-    for name in WITH_MEMORY:
-        agent = build_world(name, "metarl/BernoulliBandit-v0").new_agent()
-        assert isinstance(agent, HasMemory)
-        assert not isinstance(agent, ActsByPolicy)
-
-
 def test_it_adapts_as_meta_testing_does(world: World) -> None:
     agent, task = world.new_agent(), world.distribution.held_out(1)
     streams = Streams(7, ("adapted policy",))
-    *_, (_, adapted) = adaptation_rounds(world.env, task, agent, 4, 2, streams)
+    if isinstance(agent, HasMemory):
+        adapted = agent.begin(1, 1)
+        for number in range(2):
+            here = streams.at("round", number)
+            _, adapted = collect_in_turn(world.env, task, agent, adapted, 4, here)
+    else:
+        *_, (_, adapted) = adaptation_rounds(world.env, task, agent, 4, 2, streams)
     policy = adapted_policy(world, 2)
     assert_same(policy.kept.params, weights_in_first_task(agent, adapted))
     assert policy.made.episodes == (4, 4)
@@ -66,18 +56,24 @@ def test_it_adapts_as_meta_testing_does(world: World) -> None:
 
 def test_every_agent_decides_by_the_policy_that_it_names(world: World) -> None:
     agent, spec = world.new_agent(), world.env.spec
-    obs = Streams(1).normal("obs", 1, (6, spec.observation_size))
-    size = (6,) if spec.discrete else (6, spec.action_size)
+    obs = Streams(1).normal("obs", 1, (50, spec.observation_size))
+    size = (50,) if spec.discrete else (50, spec.action_size)
     draw = Streams(1).uniform if spec.discrete else Streams(1).normal
     noise = draw("noise", 1, size)
-    adapted = agent.begin(1, 6)
+    adapted = agent.begin(1, 50)
     assert isinstance(agent, ActsByPolicy)
     policy, stacked = agent.acting_policy(adapted)
-    distribution = policy.distribution(weights_in_first_task(agent, adapted), obs[0])
+    weights = weights_in_first_task(agent, adapted)
+    # At first, the reward that is shown to one with a memory is not its own, and not heard.
+    shown = torch.nn.functional.pad(
+        obs[0], (0, policy.shown_size - policy.observation_size), "constant", 7.0
+    )
+    action, carried = policy.act(weights, policy.first(weights, shown), noise[0])
     acted = agent.act(adapted, obs, noise)
     assert all(len(leaf) == 1 for leaf in stacked.values())
-    assert torch.allclose(distribution.sample(noise[0]), acted.action[0], atol=1e-5)
-    assert torch.allclose(distribution.log_prob(acted.action[0]), acted.log_prob[0], atol=1e-4)
+    assert torch.allclose(action, acted.action[0], atol=1e-5)
+    assert [leaf.shape for leaf in carried] == [(50, n) for n in policy.carried_sizes.values()]
+    assert bool(carried) == isinstance(agent, HasMemory)
 
 
 def test_adapting_goes_on_and_can_be_taken_back() -> None:
@@ -127,7 +123,7 @@ def test_a_loaded_policy_acts_the_same_and_says_what_it_lacks(world: World, tmp_
     policy = adapted_policy(world, 1)
     policy.save(tmp_path)
     loaded = AdaptedPolicy.load(tmp_path)
-    obs = Streams(3).normal("obs", 1, (9, policy.kept.spec.observation_size))[0].numpy()
+    obs = Streams(3).normal("obs", 1, (9, policy.kept.policy.shown_size))[0].numpy()
     for deterministic in (True, False):
         expected, _ = policy.predict(obs, deterministic=deterministic)
         assert (loaded.predict(obs, deterministic=deterministic)[0] == expected).all()
