@@ -86,7 +86,10 @@ def test_what_is_said_of_the_long_bandits() -> None:
     )
     entropy = statistics.fmean(row["train/entropy"] for row in rows[400:])
     text = " ".join(PAGE.split())
-    assert f"it earns {third:.1f} in the third hundred of its meta-iterations and {fifth:.1f}" in text
+    assert (
+        f"it earns {third:.1f} in the third hundred of its meta-iterations and {fifth:.1f} in"
+        in text
+    )
     assert f"with {entropy:.1f} nats of entropy left" in text
 
 
