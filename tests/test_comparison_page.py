@@ -13,7 +13,7 @@ from metarl.experiments.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^<!-- metarl table (.+) -->\n(.*?)<!-- end -->$", re.M | re.S)
+BLOCK = re.compile(r"^<!-- metarl table ([^\n]+) -->\n(.*?)<!-- end -->$", re.M | re.S)
 BLOCKS = BLOCK.findall(PAGE)
 ELSEWHERE = [
     block

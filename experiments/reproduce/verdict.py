@@ -42,7 +42,7 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Verdict:
     ]
     if not tables:
         return Verdict(claim, "not measured", 0, np.nan, np.nan, np.nan)
-    # Lists of held-out tasks begin alike: where seeds were scored on more or fewer, the first count.
+    # Lists of held-out tasks begin alike: of seeds scored on more than others, the first count.
     scores = np.stack([table[: min(map(len, tables))] for table in tables])
     drawn = usual_bootstrap(len(scores))
     interval = bootstrap_interval(scores, mean_of_runs, np.random.default_rng(0), drawn)
