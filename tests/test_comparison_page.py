@@ -93,6 +93,13 @@ def test_what_is_said_of_the_long_bandits() -> None:
     assert f"with {entropy:.1f} nats of entropy left" in text
 
 
+def test_what_is_said_of_reptile_on_half_cheetah() -> None:
+    file = RESULTS / "compare" / "half-cheetah-dir" / "reptile-s1" / "metrics.jsonl"
+    returns = [json.loads(line)["meta/post_return"] for line in file.read_text().splitlines()]
+    assert statistics.fmean(returns[70:79]) > 250.0
+    assert max(returns[80:]) < 70.0
+
+
 def test_what_is_said_of_grid_navi() -> None:
     (file,) = (RESULTS / "compare" / "grid-navi" / "rl2-s1" / "eval").glob("*.json")
     result, text = json.loads(file.read_text()), " ".join(PAGE.split())
