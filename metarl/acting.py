@@ -131,7 +131,7 @@ class RecurrentPolicy(NamedTuple):
         return weights | _named_as_start(self.begin((), streams.device))
 
     def begin(self, size: tuple[int, ...], device: str) -> Adapted:
-        """Return what is known at the start of trials [*size]."""
+        """Return what is known at the start of trials, leaves [..., H], [..., A] and [...]."""
         lengths = {"memory": (self.memory_size,), "action": (self._action_size,)}
         return {
             name: torch.zeros((*size, *lengths.get(name, ())), device=device) for name in _KNOWN
