@@ -20,9 +20,9 @@ Meta-gradient (equation 6, lemma 1), by conjugate gradient in all tasks at once 
 
     d L_i / d theta = (I + 1/lambda Hess hat-L_i(phi_i))^-1 grad L_i(phi_i)
 
-It needs no step of the solver to be remembered. Several rounds are solved each around the last one's
-phi_i, with the product of their inverses (``metarl.implicit_gradient``). Outer loop (algorithm 1, line 6), one step on the
-mean over the tasks:
+It needs no step of the solver to be remembered. Several rounds are solved each around the last
+one's phi_i, with the product of their inverses (``metarl.implicit_gradient``). Outer loop
+(algorithm 1, line 6), one step on the mean over the tasks:
 
 * ``Imaml``: Adam or SGD along the meta-gradient, as in the paper.
 * ``ImamlTrpo``: TRPO on the last round, as in MAML; the Jacobian of the adapted policies is the
