@@ -26,8 +26,7 @@ that episode terminated or ran out of time.
 With A_t the generalised advantages over the whole trial, standardised over all steps, and
 rho_t = pi(a_t|h_t) / pi_old(a_t|h_t), each minibatch of whole trials gives a step of Adam on
 
-    E[min(rho_t A_t, clip(rho_t, 1 - epsilon, 1 + epsilon) A_t)] + c_H E[H(pi)]
-        - c_V E[(v_t - y_t)^2]
+    E[min(rho_t A_t, clip(rho_t, 1 +- epsilon) A_t)] + c_H E[H(pi)] - c_V E[(v_t - y_t)^2]
 
 with R_t = A_t + V_old(h_t) before the standardisation, mu and sigma its mean and deviation over all
 steps, y_t = (R_t - mu) / sigma, and v the network's output, for V = mu + sigma v: neither c_V nor
