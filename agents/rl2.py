@@ -134,6 +134,8 @@ class Rl2:
             trials.action, trials.log_prob, estimates, trials.mask, self.processes
         )
         self._standardise_by(spread)
+        step_size = self.config.step_size(self._num_updates)
+        self._optimizer.set_step_size(step_size)
 
         def judge(params: Params, rows: Tensor) -> tuple[Distribution, Tensor]:
             return self.network.unroll(params, x[rows])
@@ -147,7 +149,7 @@ class Rl2:
             self.processes,
         )
         self._num_updates += 1
-        return metrics
+        return metrics | {"train/learning_rate": step_size}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return weights, Adam's memory, mu, sigma, and the number of updates.

@@ -1,4 +1,4 @@
-"""Outer steps whose size goes linearly from a first value to a last one, as Reptile's.
+"""Steps whose size goes linearly from a first value to a last one, as Reptile's outer steps.
 
 With epsilon_0 the first size, epsilon_N the last and N the number of steps between them, step i,
 counted from 0, has the size
@@ -17,6 +17,13 @@ from metarl.types import Params
 
 NUM_STEPS = "num_outer_steps"
 """Name in an annealed optimiser's state: int64 scalar, how many steps were taken."""
+
+
+def anneal(first: float, last: float, steps_taken: int, over: int) -> float:
+    """Return the size of the next step: the module's formula, or ``first`` where ``over`` is 0."""
+    if over == 0:
+        return first
+    return first + (last - first) * min(steps_taken / over, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +59,7 @@ class OuterStepConfig:
 
     def step_size(self, steps_taken: int) -> float:
         """Return the size of the next step."""
-        if self.anneal_over == 0:
-            return self.outer_lr
-        done = min(steps_taken / self.anneal_over, 1.0)
-        return self.outer_lr + (self.outer_lr_final - self.outer_lr) * done
+        return anneal(self.outer_lr, self.outer_lr_final, steps_taken, self.anneal_over)
 
 
 class AnnealedOptimizer(MetaOptimizer):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, UNIT, check_fields
+from metarl.annealing import anneal
+from metarl.checks import COUNT, COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE, UNIT, check_fields
 from metarl.distributions import Distribution
 from metarl.objectives import clipped
 from metarl.optimizers import MetaOptimizer
@@ -34,6 +35,8 @@ class PpoConfig:
     """Steps of the optimiser in one pass."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
+    anneal_over: int = 0
+    """Meta-iterations over which the step size goes linearly to 0; 0 leaves it as it is."""
     entropy_coefficient: float = 0.02
     """Weight of the policy's entropy, in nats, in the objective."""
     value_coefficient: float = 0.5
@@ -51,11 +54,16 @@ class PpoConfig:
                 "epochs": COUNT,
                 "minibatches": COUNT,
                 "learning_rate": POSITIVE,
+                "anneal_over": COUNT_OR_ZERO,
                 "entropy_coefficient": NON_NEGATIVE,
                 "value_coefficient": NON_NEGATIVE,
                 "max_gradient_norm": POSITIVE,
             },
         )
+
+    def step_size(self, updates_done: int) -> float:
+        """Return Adam's step size in the next meta-iteration."""
+        return anneal(self.learning_rate, 0.0, updates_done, self.anneal_over)
 
 
 class Samples(NamedTuple):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -234,6 +235,20 @@ def test_values_are_learned_whatever_the_unit_of_rewards(unit: float) -> None:
     rounds = [batch._replace(reward=reward * batch.mask)]
     errors = [agent.meta_update(rounds)["train/value_error"] for _ in range(40)]
     assert errors[-1] < 0.5
+
+
+def test_steps_grow_shorter_until_nothing_is_learned() -> None:
+    env = new_env(False)
+    agent, resumed = (Rl2(env.spec, replace(CONFIG, anneal_over=2), Streams(5)) for _ in range(2))
+    rounds, _ = lived(agent, env, 0)
+    sizes, weights = [], [agent.state_dict()["gru.input_weight"]]
+    for _ in range(3):
+        resumed.load_state_dict(agent.state_dict())
+        sizes.append([each.meta_update(rounds)["train/learning_rate"] for each in (agent, resumed)])
+        weights.append(agent.state_dict()["gru.input_weight"])
+        assert torch.equal(resumed.state_dict()["gru.input_weight"], weights[-1])
+    assert sizes == [[1e-3] * 2, [5e-4] * 2, [0.0] * 2]
+    assert [torch.equal(*pair) for pair in pairwise(weights)] == [False, False, True]
 
 
 def test_a_state_that_does_not_fit_changes_nothing() -> None:
