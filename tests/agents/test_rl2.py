@@ -1,8 +1,6 @@
 """RL^2: what the memory is told and when, whose it is, and that learning sees what acting saw."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
@@ -203,52 +201,6 @@ def test_copies_are_separate_trials_in_every_score() -> None:
     request = EvaluationRequest(adaptations=1, tasks=20)
     for name, curve in evaluate_beside_floors(experiment, parts, request).items():
         assert 0.2 * horizon < curve.per_task.mean() < horizon, name
-
-
-def updated(agent: Rl2, rounds: Sequence[Trajectories], **change: Tensor) -> dict[str, Tensor]:
-    copy = Rl2(ScriptedEnv(SCRIPT).spec, CONFIG, Streams(5))
-    copy.load_state_dict(agent.state_dict() | change)
-    copy.meta_update(rounds)
-    return copy.state_dict()
-
-
-def test_the_shuffling_is_a_function_of_the_state() -> None:
-    env = new_env(False)
-    agent = new_agent(env)
-    rounds, _ = lived(agent, env, 1)
-    agent.meta_update(rounds)
-    results = [updated(agent, rounds) for _ in range(2)]
-    results.append(updated(agent, rounds, num_updates=torch.tensor(7)))
-    weight = "gru.memory_weight"
-    assert torch.equal(results[0][weight], results[1][weight])
-    assert not torch.equal(results[0][weight], results[2][weight])
-    assert [int(result["num_updates"]) for result in results] == [2, 2, 8]
-
-
-@pytest.mark.parametrize("unit", [1.0, 30.0])
-def test_values_are_learned_whatever_the_unit_of_rewards(unit: float) -> None:
-    """Returns of 20 times their range and more, which a linear layer alone takes long to reach."""
-    env = new_env(False)
-    agent = Rl2(env.spec, replace(CONFIG, learning_rate=0.01, discount=0.0), Streams(5))
-    (batch,), _ = lived(agent, env, 0)
-    reward = unit * (20.0 + batch.obs[:, :, :-1].sum(-1).tanh())
-    rounds = [batch._replace(reward=reward * batch.mask)]
-    errors = [agent.meta_update(rounds)["train/value_error"] for _ in range(40)]
-    assert errors[-1] < 0.5
-
-
-def test_steps_grow_shorter_until_nothing_is_learned() -> None:
-    env = new_env(False)
-    agent, resumed = (Rl2(env.spec, replace(CONFIG, anneal_over=2), Streams(5)) for _ in range(2))
-    rounds, _ = lived(agent, env, 0)
-    sizes, weights = [], [agent.state_dict()["gru.input_weight"]]
-    for _ in range(3):
-        resumed.load_state_dict(agent.state_dict())
-        sizes.append([each.meta_update(rounds)["train/learning_rate"] for each in (agent, resumed)])
-        weights.append(agent.state_dict()["gru.input_weight"])
-        assert torch.equal(resumed.state_dict()["gru.input_weight"], weights[-1])
-    assert sizes == [[1e-3] * 2, [5e-4] * 2, [0.0] * 2]
-    assert [torch.equal(*pair) for pair in pairwise(weights)] == [False, False, True]
 
 
 def test_a_state_that_does_not_fit_changes_nothing() -> None:

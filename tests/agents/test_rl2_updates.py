@@ -1,0 +1,80 @@
+"""RL^2's meta-update: its shuffling, its steps, and values in units of their own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.agents.rl2 import Rl2
+from metarl.seeding import Streams
+from metarl.types import Trajectories
+from tests.agents.test_rl2 import CONFIG, lived, new_agent, new_env
+from tests.metarl.scripted import SCRIPT, ScriptedEnv
+
+
+def updated(agent: Rl2, rounds: Sequence[Trajectories], **change: Tensor) -> dict[str, Tensor]:
+    copy = Rl2(ScriptedEnv(SCRIPT).spec, CONFIG, Streams(5))
+    copy.load_state_dict(agent.state_dict() | change)
+    copy.meta_update(rounds)
+    return copy.state_dict()
+
+
+def test_the_shuffling_is_a_function_of_the_state() -> None:
+    env = new_env(False)
+    agent = new_agent(env)
+    rounds, _ = lived(agent, env, 1)
+    agent.meta_update(rounds)
+    results = [updated(agent, rounds) for _ in range(2)]
+    results.append(updated(agent, rounds, num_updates=torch.tensor(7)))
+    weight = "gru.memory_weight"
+    assert torch.equal(results[0][weight], results[1][weight])
+    assert not torch.equal(results[0][weight], results[2][weight])
+    assert [int(result["num_updates"]) for result in results] == [2, 2, 8]
+
+
+@pytest.mark.parametrize("unit", [1.0, 30.0])
+def test_values_are_learned_whatever_the_unit_of_rewards(unit: float) -> None:
+    """Returns of 20 times their range and more, which a linear layer alone takes long to reach."""
+    env = new_env(False)
+    agent = Rl2(env.spec, replace(CONFIG, learning_rate=0.01, discount=0.0), Streams(5))
+    (batch,), _ = lived(agent, env, 0)
+    reward = unit * (20.0 + batch.obs[:, :, :-1].sum(-1).tanh())
+    rounds = [batch._replace(reward=reward * batch.mask)]
+    errors = [agent.meta_update(rounds)["train/value_error"] for _ in range(40)]
+    assert errors[-1] < 0.5
+
+
+def test_steps_grow_shorter_until_nothing_is_learned() -> None:
+    env = new_env(False)
+    agent, resumed = (Rl2(env.spec, replace(CONFIG, anneal_over=2), Streams(5)) for _ in range(2))
+    rounds, _ = lived(agent, env, 0)
+    sizes, weights = [], [agent.state_dict()["gru.input_weight"]]
+    for _ in range(3):
+        resumed.load_state_dict(agent.state_dict())
+        sizes.append([each.meta_update(rounds)["train/learning_rate"] for each in (agent, resumed)])
+        weights.append(agent.state_dict()["gru.input_weight"])
+        assert torch.equal(resumed.state_dict()["gru.input_weight"], weights[-1])
+    assert sizes == [[1e-3] * 2, [5e-4] * 2, [0.0] * 2]
+    assert [torch.equal(*pair) for pair in pairwise(weights)] == [False, False, True]
+
+
+def test_the_unit_in_which_values_are_kept_changes_nothing() -> None:
+    """V = mu + sigma v: the same V, kept with another mu and sigma, leads to the same weights."""
+    env = new_env(False)
+    agent = new_agent(env)
+    rounds, _ = lived(agent, env, 0)
+    agent.meta_update(rounds)
+    state = agent.state_dict()
+    deviation = state["targets/deviation"].float()
+    other = {
+        "targets/mean": state["targets/mean"] - 3.0,
+        "targets/deviation": state["targets/deviation"] * 0.2,
+        "value.layer0.weight": state["value.layer0.weight"] * 5.0,
+        "value.layer0.bias": state["value.layer0.bias"] * 5.0 + 3.0 / (0.2 * deviation),
+    }
+    first, second = updated(agent, rounds), updated(agent, rounds, **other)
+    for name, leaf in first.items():
+        torch.testing.assert_close(second[name], leaf, rtol=1e-3, atol=1e-5, msg=name)
