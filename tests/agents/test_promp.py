@@ -175,7 +175,7 @@ def test_without_the_divergence_it_is_maml_with_ppo(adaptations: int) -> None:
     }
     states = []
     for name, config in configs.items():
-        agent = agents.build(name, spec(False), config, seed=1)  # type: ignore[arg-type]
+        agent = agents.build(name, spec(False), config, seed=1)
         single = [
             Trajectories(*(x.float() if x.is_floating_point() else x for x in batch))
             for batch in rounds

@@ -18,7 +18,7 @@ from metarl.envs.one_copy import OneCopy
 from metarl.envs.sb3 import TaskVecEnv
 from metarl.experiments.adapt import AdaptConfig, adapt_run, adapt_to
 from metarl.experiments.cli import main
-from tests.conftest import SMALL_ENVS, build_world
+from tests.conftest import SMALL_ENVS, build_world, load_script
 
 NAVIGATION = "metarl/PointNavigation-v0"
 BANDIT = "metarl/BernoulliBandit-v0"
@@ -137,7 +137,7 @@ def test_the_command_keeps_what_adapt_run_returns(
         assert torch.equal(kept.kept.params[name], leaf), name
     assert kept.made == policy.made
     assert (kept.made.run, kept.made.episodes) == (str(run), (7, 7))
-    assert int(torch.jit.load(file)(torch.ones(1, 1))) == int(
+    assert int(load_script(file)(torch.ones(1, 1))) == int(
         policy.predict(np.ones(1), deterministic=True)[0]
     )
     in_gymnasium = adapt_run(run, gymnasium.make(BANDIT, split="test"), FEW)

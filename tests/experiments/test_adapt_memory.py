@@ -20,7 +20,7 @@ from metarl.experiments.adapt import AdaptConfig, adapt_run, adapt_to
 from metarl.experiments.cli import main
 from metarl.protocols import HasMemory
 from metarl.types import Outcome
-from tests.conftest import SMALL_ENVS, build_world
+from tests.conftest import SMALL_ENVS, build_world, load_script
 
 NAVIGATION, BANDIT = "metarl/PointNavigation-v0", "metarl/BernoulliBandit-v0"
 TASK = {"goal": [0.25, -0.5]}
@@ -182,5 +182,5 @@ def test_the_command_keeps_a_trial(tmp_path: Path) -> None:
     carried = [policy.kept.params[f"start.{name}"][None] for name in ("memory", "action")]
     obs = torch.ones(1, size)
     obs[0, -1] = policy.kept.params["start.reward"]
-    choice, *_ = torch.jit.load(tmp_path / "policy.pt")(obs, torch.tensor([True]), *carried)
+    choice, *_ = load_script(tmp_path / "policy.pt")(obs, torch.tensor([True]), *carried)
     assert int(choice) == int(policy.predict(np.ones(size), deterministic=True)[0])

@@ -96,7 +96,7 @@ class Setting:
         """I + H / (lambda + damping) [P, P] of the last of some rounds."""
         strength = self.config.regularisation + self.config.cg_damping
         loss = self.loss(task, self.rounds.lessons[rounds - 1])
-        curvature = hessian(loss)(self.reached(task, rounds))
+        curvature: Tensor = hessian(loss)(self.reached(task, rounds))
         return torch.eye(len(self.theta)) + curvature / strength
 
     def jacobian(self, task: int) -> Tensor:
@@ -114,7 +114,8 @@ class Setting:
         def parameters(flat: Tensor) -> Tensor:
             return torch.cat([leaf.flatten() for leaf in self.at(flat, self.rounds.last.obs[task])])
 
-        return jacrev(parameters)(self.solution(task))
+        jacobian: Tensor = jacrev(parameters)(self.solution(task))
+        return jacobian
 
     def pulled(self, cotangent: Distribution) -> Tensor:
         """J^T u, summed over tasks."""

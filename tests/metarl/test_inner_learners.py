@@ -86,7 +86,7 @@ def by_hand(
                     else:
                         terms.append(new * gain)
             optimizer.zero_grad()
-            (-torch.stack(terms).mean()).backward()
+            (-torch.stack(terms).mean()).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return {name: leaf.detach() for name, leaf in weights.items()}
 

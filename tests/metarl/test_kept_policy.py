@@ -20,7 +20,7 @@ from metarl.policies import PolicyConfig, build_policy
 from metarl.policy_export import PolicyModule, export
 from metarl.seeding import Streams
 from metarl.types import ActionRange, EnvSpec
-from tests.conftest import far_from_symmetric
+from tests.conftest import far_from_symmetric, load_script
 
 NUMBERS = EnvSpec("test/Numbers-v0", 3, 2, False, 9, score_is_total=False, action_limit=2.0)
 CHOICES = NUMBERS._replace(name="test/Choices-v0", action_size=4, discrete=True)
@@ -208,7 +208,7 @@ def test_exported_policies_act_the_same(spec: EnvSpec, tmp_path: Path) -> None:
     assert torch.equal(PolicyModule(policy)(obs), expected)
     export(policy, tmp_path / "policy.pt")
     export(policy, tmp_path / "policy.onnx")
-    script = torch.jit.load(tmp_path / "policy.pt")
+    script = load_script(tmp_path / "policy.pt")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     for rows in (1, 2, 7):
         from_onnx = torch.from_numpy(session.run(None, {"obs": obs[:rows].numpy()})[0])
