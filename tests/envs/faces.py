@@ -45,7 +45,7 @@ def vector(name: str, num_envs: int = N, **settings: Any) -> TaskVectorEnv:
     return env
 
 
-def actions(env: gymnasium.Env[Any, Any], number: int) -> list[Any]:
+def actions(env: TaskEnv | TaskVectorEnv, number: int) -> list[Any]:
     env.action_space.seed(5)
     return [env.action_space.sample() for _ in range(number)]
 

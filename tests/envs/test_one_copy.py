@@ -195,7 +195,7 @@ def test_shares_of_a_face_become_the_agents_own_actions() -> None:
     """Where +-10 saturates, an agent's 5 is half of what a motor can do; wrappers count too."""
     name = "metarl/HalfCheetahDir-v0"
     face = gymnasium.make(name, preset="promp-2019", split="test")
-    copies = (OneCopy(face), OneCopy(RescaleAction(face, -7.0, np.float32(3.0))))
+    copies = (OneCopy(face), OneCopy(RescaleAction(face, np.float32(-7.0), np.float32(3.0))))
     _, env = envs.build(name, envs.preset(name, "promp-2019"), threads=1)
     results = []
     for copy in copies:
