@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -206,7 +207,7 @@ def test_one_task_alone_is_refused_unless_nothing_is_credited() -> None:
         ({"inner_objective": "dice"}, "second time"),
     ],
 )
-def test_impossible_settings_are_refused(fields: dict[str, object], message: str) -> None:
+def test_impossible_settings_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        EmamlConfig(**fields)  # type: ignore[arg-type]
+        EmamlConfig(**fields)
     EmamlConfig(credit_weight=0.0, inner_objective="ratio")

@@ -14,7 +14,6 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from metarl import envs
-from metarl.envs.gymnasium_single import TaskEnv
 from metarl.envs.gymnasium_vector import TaskVectorEnv
 from metarl.envs.task_dicts import from_dicts
 from metarl.seeding import Streams
@@ -27,6 +26,7 @@ from tests.envs.faces import (
     N,
     actions,
     every_env,
+    inmost,
     own_action,
     vector,
 )
@@ -121,9 +121,7 @@ def test_the_vector_face_tells_what_gymnasiums_own_tells(mode: AutoresetMode) ->
     ours.reset(seed=1, options={"tasks": tasks})
     theirs.call("reset")
     for env, task in zip(theirs.envs, tasks, strict=True):
-        alone = env.unwrapped
-        assert isinstance(alone, TaskEnv)
-        alone.set_task(task)
+        inmost(env).set_task(task)
     theirs.reset(seed=1)
     action = np.tile(np.array([1.0, 0.0], np.float32), (N, 1))
     action[2, 0] = 0.5
@@ -229,7 +227,7 @@ def test_gymnasiums_wrappers_take_the_vector_face() -> None:
     env = gymnasium.wrappers.vector.RecordEpisodeStatistics(vector(MDP))
     env.reset(seed=0)
     total = np.zeros(N)
-    for action in actions(env, 10):  # type: ignore[arg-type]
+    for action in actions(env, 10):
         _, reward, _, _, infos = env.step(action)
         total += reward
     assert infos["episode"]["r"] == pytest.approx(total)

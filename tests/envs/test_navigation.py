@@ -1,6 +1,7 @@
 """Point navigation, by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -281,9 +282,9 @@ def test_shifted_goals_fill_the_ring_around_the_square() -> None:
     ("field", "wrong", "nearest"),
     [("goals", "corner", "corners"), ("reward", "dense", "known"), ("goal_shape", "disk", "disc")],
 )
-def test_a_choice_is_answered_with_the_nearest(field: str, wrong: str, nearest: str) -> None:
+def test_a_choice_is_answered_with_the_nearest(field: str, wrong: Any, nearest: str) -> None:
     with pytest.raises(ValueError, match=rf"NavigationConfig\.{field}: no '{wrong}'.*{nearest}"):
-        NavigationConfig(**{field: wrong})  # type: ignore[arg-type]
+        NavigationConfig(**{field: wrong})
 
 
 def test_corners_have_no_lists() -> None:

@@ -213,9 +213,9 @@ def test_take_keeps_places_together() -> None:
 @pytest.mark.parametrize("field", ["episodes", "adaptations", "tasks_at_once"])
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, math.nan, True, "2"])
 def test_a_bad_setting_is_refused_by_name(field: str, wrong: object) -> None:
-    good = {"episodes": 2, "adaptations": 1}
+    good: dict[str, Any] = {"episodes": 2, "adaptations": 1}
     if (field, wrong) == ("adaptations", 0):
         assert EvaluationConfig(episodes=2, adaptations=0).adaptations == 0
         return
     with pytest.raises(ValueError, match=rf"EvaluationConfig\.{field} must be a whole number"):
-        EvaluationConfig(**(good | {field: wrong}))  # type: ignore[arg-type]
+        EvaluationConfig(**(good | {field: wrong}))

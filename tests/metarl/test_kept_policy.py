@@ -16,6 +16,7 @@ from metarl.acting import ReactivePolicy
 from metarl.checks import InputError
 from metarl.files import BrokenFileError
 from metarl.kept_policy import KeptPolicy, Made, read_policy, write_policy
+from metarl.networks import Activation
 from metarl.policies import PolicyConfig, build_policy
 from metarl.policy_export import PolicyModule, export
 from metarl.seeding import Streams
@@ -28,8 +29,8 @@ RANGE = ActionRange(torch.tensor([-3.0, 0.0]), torch.tensor([3.0, 10.0]))
 MADE = Made(agent="MamlTrpo", env="test/Numbers-v0", task={"goal": [0.5, -1.0]}, seed=3, run="r")
 
 
-def kept(spec: EnvSpec = NUMBERS, activation: str = "tanh") -> KeptPolicy:
-    policy = build_policy(spec, PolicyConfig(hidden_sizes=(5, 4), activation=activation))  # type: ignore[arg-type]
+def kept(spec: EnvSpec = NUMBERS, activation: Activation = "tanh") -> KeptPolicy:
+    policy = build_policy(spec, PolicyConfig(hidden_sizes=(5, 4), activation=activation))
     params = far_from_symmetric(policy.init(Streams(1)))
     params = {name: leaf.float() for name, leaf in params.items()}
     params["layer2.weight"] *= 3.0
@@ -96,7 +97,9 @@ def test_drawn_actions_have_the_distribution_of_the_policy() -> None:
 
 @pytest.mark.parametrize("spec", [NUMBERS, CHOICES])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_a_policy_comes_back_bit_for_bit(spec: EnvSpec, activation: str, tmp_path: Path) -> None:
+def test_a_policy_comes_back_bit_for_bit(
+    spec: EnvSpec, activation: Activation, tmp_path: Path
+) -> None:
     policy = kept(spec, activation)
     write_policy(tmp_path / "new" / "folder", policy, MADE)
     back, made = read_policy(tmp_path / "new" / "folder")
