@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl import agents, envs
 from metarl.adaptation import Lesson
@@ -149,6 +150,13 @@ def random_round(shape: tuple[int, int, int], spec: EnvSpec, seed: int) -> Traje
         faulty=torch.zeros(shape[:2], dtype=torch.bool),
         success=torch.full(shape[:2], -1, dtype=torch.int8),
     )
+
+
+def load_script(path: Path) -> nn.Module:
+    """Load an export to TorchScript."""
+    module = torch.jit.load(path)  # type: ignore[no-untyped-call]
+    assert isinstance(module, nn.Module)
+    return module
 
 
 def mean_weights(mask: Tensor) -> Tensor:

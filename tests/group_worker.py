@@ -67,7 +67,8 @@ CONFIG = TrainConfig(iterations=5, tasks_per_update=7, episodes=5, adaptations=1
 
 def train_cases(processes: Processes) -> tuple[dict[str, Tensor], dict[str, list[Metrics]]]:
     """Train every case; return all weights by ``case/name``, and the metrics without times."""
-    weights, metrics = {}, {}
+    weights: dict[str, Tensor] = {}
+    metrics: dict[str, list[Metrics]] = {}
     for case, (env_name, config) in CASES.items():
         distribution, env = envs.build(env_name, SMALL_ENVS[env_name], threads=1)
         name = agents.name_of(config)

@@ -113,7 +113,8 @@ def test_a_replayed_product_is_that_of_its_matrix() -> None:
 @pytest.mark.parametrize("env_name", SMALL_ENVS)
 @pytest.mark.parametrize("agent_name", SMALL_AGENTS)
 def test_a_gpu_agrees_with_the_cpu(env_name: str, agent_name: str) -> None:
-    rounds, weights = {}, {}
+    rounds: dict[str, list[Trajectories]] = {}
+    weights: dict[str, dict[str, Tensor]] = {}
     for device in ("cpu", "cuda"):
         distribution, env = envs.build(env_name, SMALL_ENVS[env_name], device=device, threads=1)
         config = SMALL_AGENTS[agent_name]

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-LAZY = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "stable_baselines3", "OpenGL")
+LAZY: tuple[str, ...] = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "OpenGL")
 LAZY += ("jinja2", "plotly", "wandb", "mlflow", "optuna", "sqlalchemy", "ray", "huggingface_hub")
+LAZY += ("stable_baselines3",)
 
 
 def test_import_loads_nothing_heavy_and_prints_nothing() -> None:

@@ -55,7 +55,9 @@ def test_the_example_with_a_memory_runs_and_the_file_acts_alike(place: Path) -> 
 
 def test_the_command_runs(place: Path) -> None:
     (line,) = re.findall(r"^metarl (adapt .*)$", PAGE, flags=re.MULTILINE)
-    head, task, tail = re.fullmatch(r"(.*) '(.*)' (.*)", line).groups()  # type: ignore[union-attr]
+    quoted = re.fullmatch(r"(.*) '(.*)' (.*)", line)
+    assert quoted is not None
+    head, task, tail = quoted.groups()
     assert main([*head.split(), task, *tail.split()]) == 0
     there = {path.name for path in (place / "kept").iterdir()}
     assert there == {"policy.json", "policy.safetensors"}

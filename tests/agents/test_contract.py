@@ -1,6 +1,7 @@
 """What holds for every agent in every kind of environment."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -147,6 +148,6 @@ def test_unknown_agent_and_wrong_config() -> None:
         ("baseline_ridge", 0),
     ],
 )
-def test_bad_values_are_refused_by_name(field: str, value: object) -> None:
+def test_bad_values_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"MamlTrpoConfig.{field}"):
-        MamlTrpoConfig(**{field: value})  # type: ignore[arg-type]
+        MamlTrpoConfig(**{field: value})

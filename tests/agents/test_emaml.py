@@ -2,13 +2,14 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from metarl import agents, trees
-from metarl.adaptation import Lesson, adapt_stacked, begin_stacked, estimate
+from metarl.adaptation import InnerLoop, Lesson, adapt_stacked, begin_stacked, estimate
 from metarl.agents.emaml import Emaml, EmamlConfig
 from metarl.agents.maml import MamlTrpoConfig
 from metarl.checks import InputError
@@ -75,7 +76,8 @@ class Plain:
     """E-MAML's outer objective, from ``adapt_stacked`` and sums by hand on."""
 
     def __init__(self, agent: Emaml, rounds: list[Trajectories]) -> None:
-        self.agent, self.like = agent, dict(agent.outer.params)
+        assert isinstance(agent.loop, InnerLoop)
+        self.agent, self.loop, self.like = agent, agent.loop, dict(agent.outer.params)
         self.lessons = [agent.lesson(batch) for batch in rounds]
         self.weights = mean_weights(self.lessons[-1].mask)
         self.credit = credit_by_hand(rounds[-1], agent.config)
@@ -83,9 +85,9 @@ class Plain:
     def policies(self, theta: Tensor, adaptations: int) -> Distribution:
         adapted = begin_stacked(trees.unflatten(theta, self.like), TASKS)
         for lesson in self.lessons[:adaptations]:
-            adapted = adapt_stacked(self.agent.loop, adapted, lesson)
+            adapted = adapt_stacked(self.loop, adapted, lesson)
         obs = self.lessons[adaptations].obs
-        return stacked_distribution(self.agent.loop.policy, adapted, obs)
+        return stacked_distribution(self.loop.policy, adapted, obs)
 
     def surrogate(self, new: Distribution) -> Tensor:
         last = self.lessons[-1]
@@ -178,7 +180,7 @@ def test_without_credit_it_is_maml_trpo() -> None:
     configs = {"emaml": replace(CONFIG, credit_weight=0.0), "maml-trpo": MamlTrpoConfig(**shared)}
     states, told = [], []
     for name, config in configs.items():
-        agent = agents.build(name, spec(True), config, seed=1)  # type: ignore[arg-type]
+        agent = agents.build(name, spec(True), config, seed=1)
         single = [
             Trajectories(*(x.float() if x.is_floating_point() else x for x in batch))
             for batch in random_rounds(True, 2)
@@ -205,7 +207,7 @@ def test_one_task_alone_is_refused_unless_nothing_is_credited() -> None:
         ({"inner_objective": "dice"}, "second time"),
     ],
 )
-def test_impossible_settings_are_refused(fields: dict[str, object], message: str) -> None:
+def test_impossible_settings_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        EmamlConfig(**fields)  # type: ignore[arg-type]
+        EmamlConfig(**fields)
     EmamlConfig(credit_weight=0.0, inner_objective="ratio")

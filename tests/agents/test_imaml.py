@@ -14,6 +14,7 @@ from metarl.adaptation import Lesson
 from metarl.agents.imaml import Imaml, ImamlConfig, ImamlTrpo, ImamlTrpoConfig
 from metarl.checks import InputError
 from metarl.distributions import Distribution
+from metarl.implicit_gradient import ProximalLoop
 from metarl.policies import PolicyConfig
 from metarl.sampler import adaptation_rounds
 from metarl.seeding import Streams
@@ -41,6 +42,7 @@ class ByHand:
     """The outer loss of one agent's tasks as the paper writes it, in vectors and matrices."""
 
     def __init__(self, agent: Imaml | ImamlTrpo, rounds: Sequence[Trajectories]) -> None:
+        assert isinstance(agent.loop, ProximalLoop)
         self.policy, self.like = agent.loop.policy, dict(agent.outer.params)
         self.theta, self.steps = trees.flatten(self.like), agent.loop.config.inner_steps
         self.lessons = [agent.lesson(batch) for batch in rounds]

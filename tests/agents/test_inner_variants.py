@@ -13,7 +13,7 @@ from metarl import trees
 from metarl.adaptation import NUM_ADAPTATIONS, STEP_SIZE, Lesson, weights_of
 from metarl.agents.anil import Anil, AnilConfig
 from metarl.agents.cavia import Cavia, CaviaConfig
-from metarl.agents.meta_sgd import MetaSgd, MetaSgdConfig
+from metarl.agents.meta_sgd import MetaSgd, MetaSgdConfig, StepSizes
 from metarl.checks import InputError
 from metarl.context import CONTEXT, CONTEXT_WEIGHT
 from metarl.distributions import Categorical, DiagGaussian, Distribution
@@ -47,14 +47,14 @@ class Variant(NamedTuple):
     """Names of the weights that adapt, among all."""
 
 
-def meta_sgd(step_sizes: str) -> Variant:
+def meta_sgd(step_sizes: StepSizes) -> Variant:
     def build(discrete: bool, first_order: bool) -> TrustRegionAgent:
         config = MetaSgdConfig(
             inner_lr=ALPHA,
             inner_lr_spread=0.5,
             later_lr_scale=LATER,
             first_order=first_order,
-            step_sizes=step_sizes,  # type: ignore[arg-type]
+            step_sizes=step_sizes,
             policy=NET,
             trust_region=REGION,
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.adaptation import Lesson, adapt_stacked, begin_stacked
+from metarl.adaptation import InnerLoop, Lesson, adapt_stacked, begin_stacked
 from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.distributions import Distribution
 from metarl.linearisation import Term
@@ -43,7 +43,8 @@ class Plain:
     """The outer step of some of the tasks, by automatic differentiation of ``adapt_stacked``."""
 
     def __init__(self, agent: MamlTrpo, rounds: list[Trajectories], rows: list[int]) -> None:
-        self.agent, self.like = agent, dict(agent.outer.params)
+        assert isinstance(agent.loop, InnerLoop)
+        self.agent, self.loop, self.like = agent, agent.loop, dict(agent.outer.params)
         lessons = [agent.lesson(batch) for batch in rounds]
         *self.lessons, self.last = [Lesson(*(field[rows] for field in each)) for each in lessons]
         self.weights = mean_weights(self.last.mask)
@@ -52,8 +53,8 @@ class Plain:
     def after(self, theta: Tensor) -> Distribution:
         adapted = begin_stacked(trees.unflatten(theta, self.like), len(self.weights))
         for lesson in self.lessons:
-            adapted = adapt_stacked(self.agent.loop, adapted, lesson)
-        return stacked_distribution(self.agent.loop.policy, adapted, self.last.obs)
+            adapted = adapt_stacked(self.loop, adapted, lesson)
+        return stacked_distribution(self.loop.policy, adapted, self.last.obs)
 
     def surrogate(self, distribution: Distribution) -> Tensor:
         ratio = torch.exp(distribution.log_prob(self.last.action) - self.last.log_prob)

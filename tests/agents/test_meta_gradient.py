@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, hessian
 
 from metarl import trees
-from metarl.adaptation import NUM_ADAPTATIONS, adapt_stacked, begin_stacked
+from metarl.adaptation import NUM_ADAPTATIONS, InnerLoop, adapt_stacked, begin_stacked
 from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.distributions import Distribution
@@ -79,14 +79,15 @@ class Outer:
     """The outer surrogate of MAML and its KL as functions of theta, from ``adapt_stacked`` on."""
 
     def __init__(self, agent: MamlTrpo, rounds: list[Trajectories]) -> None:
-        self.agent, self.like = agent, dict(agent.outer.params)
+        assert isinstance(agent.loop, InnerLoop)
+        self.loop, self.like = agent.loop, dict(agent.outer.params)
         *self.lessons, self.last = [agent.lesson(batch) for batch in rounds]
 
     def after(self, theta: Tensor) -> Distribution:
         adapted = begin_stacked(trees.unflatten(theta, self.like), TASKS)
         for lesson in self.lessons:
-            adapted = adapt_stacked(self.agent.loop, adapted, lesson)
-        return stacked_distribution(self.agent.loop.policy, adapted, self.last.obs)
+            adapted = adapt_stacked(self.loop, adapted, lesson)
+        return stacked_distribution(self.loop.policy, adapted, self.last.obs)
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over tasks of the mean over a task's steps under the mask."""

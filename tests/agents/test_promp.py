@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -175,7 +176,7 @@ def test_without_the_divergence_it_is_maml_with_ppo(adaptations: int) -> None:
     }
     states = []
     for name, config in configs.items():
-        agent = agents.build(name, spec(False), config, seed=1)  # type: ignore[arg-type]
+        agent = agents.build(name, spec(False), config, seed=1)
         single = [
             Trajectories(*(x.float() if x.is_floating_point() else x for x in batch))
             for batch in rounds
@@ -240,6 +241,6 @@ def test_a_state_without_the_coefficient_is_refused_whole() -> None:
         ({"clip": 1.0}, "PrompConfig.clip"),
     ],
 )
-def test_impossible_settings_are_refused(fields: dict[str, object], message: str) -> None:
+def test_impossible_settings_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        PrompConfig(**fields)  # type: ignore[arg-type]
+        PrompConfig(**fields)

@@ -1,6 +1,7 @@
 """RL^2: what the memory is told and when, whose it is, and that learning sees what acting saw."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -222,9 +223,9 @@ def test_agents_without_memory_are_not_told() -> None:
     ("field", "value"),
     [("memory_size", 0), ("clip", 0.0), ("epochs", 0), ("minibatches", 2.5), ("discount", 1.2)],
 )
-def test_bad_values_are_refused_by_name(field: str, value: object) -> None:
+def test_bad_values_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"Rl2Config.{field}"):
-        Rl2Config(**{field: value})  # type: ignore[arg-type]
+        Rl2Config(**{field: value})
 
 
 def test_what_acts_for_a_task_is_its_first_copy() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
+from gymnasium.vector import VectorEnv
 
 from metarl.envs import ENVS
 from metarl.envs.from_mjcf import FromMjcf, Goal
@@ -33,10 +34,15 @@ ROCKET = FromMjcf(  # its simulator fails under a full push
 every_env = pytest.mark.parametrize("name", ENVS)
 
 
+def inmost(env: gymnasium.Env[Any, Any]) -> TaskEnv:
+    """The suite's own environment within wrappers."""
+    inner = env.unwrapped
+    assert isinstance(inner, TaskEnv)
+    return inner
+
+
 def single(name: str, **settings: Any) -> TaskEnv:
-    env = gymnasium.make(name, **settings).unwrapped
-    assert isinstance(env, TaskEnv)
-    return env
+    return inmost(gymnasium.make(name, **settings))
 
 
 def vector(name: str, num_envs: int = N, **settings: Any) -> TaskVectorEnv:
@@ -45,7 +51,7 @@ def vector(name: str, num_envs: int = N, **settings: Any) -> TaskVectorEnv:
     return env
 
 
-def actions(env: gymnasium.Env[Any, Any], number: int) -> list[Any]:
+def actions(env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], number: int) -> list[Any]:
     env.action_space.seed(5)
     return [env.action_space.sample() for _ in range(number)]
 

@@ -33,7 +33,7 @@ PUBLISHED = {
     (GOAL, "maml-2017"): (0.005, 4.05, (0.2, 1.0), True, 200, 1.0),
     (GOAL, "pearl-2019"): (0.1, 0.0, None, True, 200, 1.0),
 }
-TASKS = {
+TASKS: dict[str, tuple[str, list[float] | list[list[float]]]] = {
     DIR: ("heading", [[-1.0, 0.0], [0.6, 0.8]]),
     VEL: ("velocity", [0.5, 2.5]),
     GOAL: ("goal", [[1.0, -2.0], [-0.5, 0.25]]),
@@ -137,7 +137,7 @@ def test_forwards_and_backwards() -> None:
         assert held_out.task_id.tolist() == [0, 1, 0]
         assert held_out.parameter["heading"].tolist() == [[-1, 0], [1, 0], [-1, 0]]
         drawn = distribution.sample(2000, STREAMS)
-        assert drawn.parameter["heading"].unique(dim=0).tolist() == [[-1, 0], [1, 0]]
+        assert torch.unique(drawn.parameter["heading"], dim=0).tolist() == [[-1, 0], [1, 0]]
         assert torch.equal(drawn.task_id, (drawn.parameter["heading"][:, 0] == 1).long())
         assert abs(drawn.task_id.float().mean() - 0.5) < 5 * 0.5 / 2000**0.5
 
@@ -191,7 +191,7 @@ def test_shifted_goals_lie_beyond_the_others(disc: bool) -> None:
 def test_pearls_list_of_goals() -> None:
     distribution, _ = build(GOAL, envs.preset(GOAL, "pearl-2019"))
     drawn, held_out = distribution.sample(5000, STREAMS), distribution.held_out(30)
-    assert drawn.task_id.unique().tolist() == list(range(150))
+    assert torch.unique(drawn.task_id).tolist() == list(range(150))
     assert held_out.task_id.tolist() == list(range(150, 180))
     train = {tuple(goal) for goal in drawn.parameter["goal"].tolist()}
     test = {tuple(goal) for goal in held_out.parameter["goal"].tolist()}

@@ -14,7 +14,7 @@ def inked(image: Raster) -> list[str]:
 
 def test_a_canvas_has_one_colour() -> None:
     image = canvas(2, 3, RED)
-    assert (image.shape, image.dtype) == ((2, 3, 3), np.uint8)
+    assert (image.shape, image.dtype) == ((2, 3, 3), np.dtype(np.uint8))
     assert (image == RED).all()
 
 

@@ -55,7 +55,8 @@ def test_counts_that_are_none_are_refused_under_the_name_that_was_typed(number: 
 def test_a_list_of_seeds_serves_as_one() -> None:
     copies = TaskVectorEnv(VEL, N)
     seeds = [1, 2, np.int64(3)]
-    starts = [copies.reset(seed=again)[0] for again in (seeds, [1, 2, 4], np.array([1, 2, 3]))]
+    given: tuple[Any, ...] = (seeds, [1, 2, 4], np.array([1, 2, 3]))
+    starts = [copies.reset(seed=again)[0] for again in given]
     assert np.array_equal(starts[0], starts[2])
     assert not np.array_equal(starts[0], starts[1])
     assert np.array_equal(copies.reset(seed=copies.np_random_seed)[0], starts[0])
@@ -74,15 +75,18 @@ def test_seeds_that_are_none_are_refused(seed: Any) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
 @pytest.mark.parametrize("name", [GOAL, VEL])
 def test_actions_that_are_not_finite_are_refused(name: str, bad: float) -> None:
+    env = TaskEnv(name)
+    assert env.action_space.shape is not None
     for copies in (TaskVectorEnv(name, N), TaskVecEnv(name, N)):
         copies.reset()
-        action = np.zeros((N, TaskEnv(name).action_space.shape[0]))
+        action = np.zeros((N, *env.action_space.shape))
         action[1, 0] = bad
         with pytest.raises(InputError, match=rf"^{name}: actions are finite .* for copy 1$"):
             copies.step(action)
         action[1, 0] = 0.0
-        assert np.isfinite(copies.step(action)[0]).all()
-    env = TaskEnv(name)
+        obs = copies.step(action)[0]
+        assert isinstance(obs, np.ndarray)
+        assert np.isfinite(obs).all()
     env.reset()
     with pytest.raises(InputError, match=rf"^{name}: actions are finite numbers, got \[[^\]]*\]$"):
         env.step(action[0] + bad)

@@ -25,6 +25,7 @@ def test_the_vec_env_does_what_the_vector_face_does(name: str) -> None:
     for action in actions(one, 25):
         obs, reward, terminated, truncated, infos = one.step(action)
         there, rewards, dones, their_infos = other.step(action)
+        assert isinstance(there, np.ndarray)
         assert np.array_equal(obs, there)
         assert np.array_equal(reward.astype(np.float32), rewards)
         assert np.array_equal(terminated | truncated, dones)

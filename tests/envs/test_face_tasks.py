@@ -89,7 +89,10 @@ def test_a_vec_env_keeps_a_seed_for_the_next_reset() -> None:
     other.seed(7)
     _ = env.tasks, env.get_attr("task_id"), env.sample_tasks(2)
     ends = np.zeros((2, 6), dtype=np.float32)
-    assert np.array_equal(env.step(ends)[0], other.step(ends)[0])
+    there, elsewhere = env.step(ends)[0], other.step(ends)[0]
+    assert isinstance(there, np.ndarray)
+    assert isinstance(elsewhere, np.ndarray)
+    assert np.array_equal(there, elsewhere)
     assert np.array_equal(env.reset(), other.reset())
 
 
@@ -186,11 +189,15 @@ def test_every_face_takes_tasks_of_ones_own() -> None:
         TaskEnv(tasks, split="shiftd")
     for settings in ({"preset": "mine"}, {"config": {"horizon": 3}}):
         with pytest.raises(InputError, match=r"my/CartPole-v0: .* no preset and no config"):
-            TaskEnv(tasks, **settings)  # type: ignore[arg-type]
+            TaskEnv(tasks, **settings)
 
 
 def test_tasks_of_ones_own_may_be_registered() -> None:
-    gymnasium.register("my/CartPole-v0", entry_point=TaskEnv, kwargs={"name": own("cart_pole.py")})
+    gymnasium.register(
+        "my/CartPole-v0",
+        entry_point=TaskEnv,  # type: ignore[arg-type]  # it is asked to take any keyword
+        kwargs={"name": own("cart_pole.py")},
+    )
     try:
         env = gymnasium.make("my/CartPole-v0", split="test")
         assert env.reset(seed=1)[0].shape == (4,)

@@ -26,6 +26,7 @@ from tests.envs.faces import (
     N,
     actions,
     every_env,
+    inmost,
     own_action,
     vector,
 )
@@ -89,7 +90,8 @@ def test_who_ends_starts_again_in_the_next_step() -> None:
     copies.reset(seed=1, options={"tasks": [{"goal": goal} for goal in goals]})
     right = np.tile(np.array([1.0, 0.0], np.float32), (N, 1))
     right[1] = [0.5, 0.5]
-    ends, places = [], []
+    ends: list[list[bool]] = []
+    places: list[list[float]] = []
     for _ in range(4):
         obs, reward, terminated, truncated, infos = copies.step(right)
         assert not truncated.any()
@@ -119,7 +121,7 @@ def test_the_vector_face_tells_what_gymnasiums_own_tells(mode: AutoresetMode) ->
     ours.reset(seed=1, options={"tasks": tasks})
     theirs.call("reset")
     for env, task in zip(theirs.envs, tasks, strict=True):
-        env.unwrapped.set_task(task)
+        inmost(env).set_task(task)
     theirs.reset(seed=1)
     action = np.tile(np.array([1.0, 0.0], np.float32), (N, 1))
     action[2, 0] = 0.5
@@ -225,7 +227,7 @@ def test_gymnasiums_wrappers_take_the_vector_face() -> None:
     env = gymnasium.wrappers.vector.RecordEpisodeStatistics(vector(MDP))
     env.reset(seed=0)
     total = np.zeros(N)
-    for action in actions(env, 10):  # type: ignore[arg-type]
+    for action in actions(env, 10):
         _, reward, _, _, infos = env.step(action)
         total += reward
     assert infos["episode"]["r"] == pytest.approx(total)
@@ -259,7 +261,7 @@ def test_actions_may_be_of_any_kind_and_stay_as_they_are() -> None:
     assert np.array_equal(env.step(read_only)[0], expected)
     assert (read_only == 0.5).all()
     env.reset(seed=1)
-    assert np.array_equal(env.step(read_only.tolist())[0], expected)  # type: ignore[arg-type]
+    assert np.array_equal(env.step(read_only.tolist())[0], expected)
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])

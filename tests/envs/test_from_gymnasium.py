@@ -1,6 +1,7 @@
 """A user's Gymnasium environment in workers: tasks, seeds, faults, and nothing left behind."""
 
 import gc
+import importlib
 import multiprocessing
 import os
 import re
@@ -18,6 +19,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.bundle import Bundle, Recipe, Start
@@ -38,9 +40,7 @@ ABOUT = Parameter("which", "", (), 0.0, 4.0)
 def echo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The module with the user's environments, which workers can import too."""
     monkeypatch.syspath_prepend(str(HERE))
-    import echo  # noqa: PLC0415
-
-    yield echo
+    yield importlib.import_module("echo")
     sys.modules.pop("echo", None)
 
 
@@ -109,7 +109,7 @@ def test_results_are_those_of_each_copy_alone_for_any_number_of_workers(echo: An
                 assert torch.equal(obs[time_][task, episode], torch.tensor(expected.flatten()))
                 # The space goes from -1 to 3: -1 is its lowest, 1 its highest.
                 share = float(action[task, episode, time_].clamp(-1, 1))
-                expected, reward, *_ = alone.step(np.float32([1.0 + 2.0 * share]))
+                expected, reward, *_ = alone.step(np.array([1.0 + 2.0 * share], np.float32))
                 assert float(step.reward[task, episode]) == pytest.approx(reward, abs=1e-6)
     assert len(seeds) == K * E
 
@@ -192,7 +192,8 @@ def test_a_fault_of_a_copy_is_named(echo: Any, fault: str) -> None:
     start = Start({"number": 1.0}, 77, "task 4, episode 1")
     other = Start({"number": 0.0}, 78, "task 4, episode 2")
     _, info = bundle.reset(options={"shares": [[], [other, start]]})
-    rows = {"action": np.full((2, 1), 0.5, np.float32), "running": np.ones(2, np.int8)}
+    rows: dict[str, NDArray[Any]] = {"action": np.full((2, 1), 0.5, np.float32)}
+    rows["running"] = np.ones(2, np.int8)
     for _ in range(3):
         if not info:
             *_, info = bundle.step(rows)
@@ -341,7 +342,7 @@ def test_tasks_from_lists_and_functions() -> None:
 
     drawing, _ = door("CartPole-v1", train=draw, shifted=[{"number": 9}]).build("cpu", 1)
     numbers = drawing.sample(6, STREAMS).parameter["number"]
-    assert len(numbers.unique()) == 6
+    assert len(torch.unique(numbers)) == 6
     assert torch.equal(numbers[2:], drawing.sample(4, STREAMS.from_task(2)).parameter["number"])
     assert drawing.held_out(1, "shifted").task_id.tolist() == [5]
 

@@ -32,18 +32,16 @@ def pay(moved: Moved) -> Array:
 
 
 def door(**more: Any) -> FromMjcf:
-    return FromMjcf(
-        **{
-            "name": "my/CartPole-v0",
-            "xml": XML,
-            "reward": pay,
-            "horizon": T,
-            "substeps": 2,
-            "vary": (PAYLOAD, DAMPING),
-            "goals": (PLACE,),
-        }
-        | more
-    )
+    fields: dict[str, Any] = {
+        "name": "my/CartPole-v0",
+        "xml": XML,
+        "reward": pay,
+        "horizon": T,
+        "substeps": 2,
+        "vary": (PAYLOAD, DAMPING),
+        "goals": (PLACE,),
+    }
+    return FromMjcf(**fields | more)
 
 
 def tasks(payload: list[float], damping: list[float]) -> Tasks:
@@ -209,7 +207,7 @@ def test_the_parts_of_a_body_are_the_users(tmp_path: Path) -> None:
         ({"reward": 1.0}, r"reward must be a function, got 1\.0"),
         ({"unhealthy": True}, "unhealthy must be a function, got True"),
         ({"noise": 0.1}, r"noise must be Noise\(.*got 0\.1"),
-        ({"noise": Noise([0.1, 0.1, 0.1], 0.0)}, r"position has shape \(3,\); .* \(2,\)"),
+        ({"noise": Noise(np.full(3, 0.1), 0.0)}, r"position has shape \(3,\); .* \(2,\)"),
         ({"view": "side"}, "view must be View"),
         ({"name": ""}, "name must be a name, such as 'my/CartPole-v0'; got ''"),
         ({"name": None}, "name must be a name"),

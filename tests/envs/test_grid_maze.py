@@ -311,7 +311,7 @@ def test_a_picture_shows_walls_start_goal_and_walker() -> None:
     assert isinstance(env, CanDraw)
     for episode, cell in ((0, (3, 2)), (1, (3, 1))):
         image = env.picture(0, episode)
-        assert (image.shape, image.dtype) == ((112, 112, 3), "uint8")
+        assert (image.shape, str(image.dtype)) == ((112, 112, 3), "uint8")
         corners = image[1::16, 1::16]
         walls = (corners == drawing.WALL).all(-1)
         assert torch.equal(torch.from_numpy(walls), layout(MAZE) == 1)

@@ -82,7 +82,7 @@ def test_the_picture_shows_goal_and_walker_with_y_upwards() -> None:
     env.reset(goals((3, 1)), 1, STREAMS)
     walk(env, UP, UP, UP)
     image = env.picture(0, 0)
-    assert (image.shape, image.dtype) == ((201, 201, 3), np.uint8)
+    assert (image.shape, image.dtype) == ((201, 201, 3), np.dtype(np.uint8))
     # Middles of the cells, 40 pixels a cell, rows from the top.
     assert tuple(image[200 - 60, 140]) == GOAL
     assert tuple(image[200 - 140, 20]) == AGENT

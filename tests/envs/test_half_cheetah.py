@@ -157,7 +157,7 @@ def test_velocities(largest: float) -> None:
 def test_pearls_lists() -> None:
     distribution, _ = build(VEL, envs.preset(VEL, "pearl-2019"))
     drawn, held_out = distribution.sample(3000, STREAMS), distribution.held_out(30)
-    assert drawn.task_id.unique().tolist() == list(range(100))
+    assert torch.unique(drawn.task_id).tolist() == list(range(100))
     assert held_out.task_id.tolist() == list(range(100, 130))
     table: dict[int, set[float]] = {}
     for task_id, velocity in zip(

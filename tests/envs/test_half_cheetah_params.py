@@ -11,7 +11,7 @@ from metarl.seeding import Streams
 
 NAME = "metarl/HalfCheetahRandParams-v0"
 STREAMS = Streams(4, ("half-cheetah params",))
-VARIED = {
+VARIED: dict[str, dict[str, tuple[int, ...]]] = {
     "default": {"body_mass": (8,), "geom_friction": (9, 3), "dof_damping": (9,)},
     "mass": {"body_mass": (8,)},
     "damping": {"dof_damping": (9,)},

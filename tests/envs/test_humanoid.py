@@ -41,7 +41,8 @@ def alone(env: MujocoEnv, copy: int) -> mujoco.MjData:
 
 def centre(data: mujoco.MjData, model: mujoco.MjModel) -> np.ndarray:
     moments = [m * position for m, position in zip(model.body_mass, data.xipos, strict=True)]
-    return sum(moments, np.zeros(3))[:2] / model.body_mass.sum()
+    place: np.ndarray = sum(moments, np.zeros(3))[:2] / model.body_mass.sum()
+    return place
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])
@@ -112,7 +113,7 @@ def test_a_copy_that_starts_again_sees_its_new_state() -> None:
 def test_lists_of_headings() -> None:
     distribution, _ = build(HumanoidDirConfig())
     drawn, held_out = distribution.sample(3000, STREAMS), distribution.held_out(30)
-    assert drawn.task_id.unique().tolist() == list(range(100))
+    assert torch.unique(drawn.task_id).tolist() == list(range(100))
     assert held_out.task_id.tolist() == list(range(100, 130))
     heading = torch.cat((drawn.parameter["heading"], held_out.parameter["heading"])).double()
     assert (heading.norm(dim=-1) - 1).abs().max() < 1e-6

@@ -240,7 +240,7 @@ def test_each_copy_is_in_its_own_maze(name: str) -> None:
         # The same start and push in every maze.
         there = tasks(walls=[walls], start=[[1, 1]], goal=[[3, 3]])
         places.add(tuple(run(env, there, 0).flatten().tolist()))
-    assert 1 < len(places) <= len(drawn.parameter["walls"].unique(dim=0))
+    assert 1 < len(places) <= len(torch.unique(drawn.parameter["walls"], dim=0))
 
 
 def test_walls_come_back_up() -> None:
@@ -282,7 +282,7 @@ def test_starts_lie_in_the_starts_cell_at_rest(name: str) -> None:
     assert off.abs().max() <= 0.25 + 1e-6
     assert off.abs().max() > 0.24
     assert off.mean().abs() < 0.02
-    rest = obs[..., 2:].flatten(0, 1).unique(dim=0)
+    rest = torch.unique(obs[..., 2:].flatten(0, 1), dim=0)
     upright = [0.75, 1.0] + [0.0] * 25
     assert rest.tolist() == ([[0.0, 0.0]] if name == POINT else [upright])
 

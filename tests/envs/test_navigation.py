@@ -1,6 +1,7 @@
 """Point navigation, by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_corners_are_four_and_starts_fill_their_square() -> None:
     copies[:, 0] = True
     again = env.restart(copies, STREAMS.at("again"))
     assert (again[:, 0] != start[:, 0]).any(-1).all()
-    assert len(again[:, 0].unique(dim=0)) == 50
+    assert len(torch.unique(again[:, 0], dim=0)) == 50
     assert torch.equal(again[:, 1:], start[:, 1:])
 
 
@@ -240,7 +241,7 @@ def test_the_test_goals_of_the_half_circle_are_those_of_the_paper() -> None:
     tests = distribution.held_out(20).parameter["goal"].numpy()
     assert tests == pytest.approx(published[80:], abs=1e-6)
     train = distribution.sample(3000, STREAMS)
-    assert sorted(train.task_id.unique().tolist()) == list(range(80))
+    assert sorted(torch.unique(train.task_id).tolist()) == list(range(80))
     assert train.parameter["goal"].numpy() == pytest.approx(published[train.task_id], abs=1e-6)
     sparse, _ = envs.build(NAME, NAVIGATION_PRESETS["pearl-2019-sparse"])
     assert np.array_equal(sparse.held_out(20).parameter["goal"].numpy(), tests)
@@ -281,9 +282,9 @@ def test_shifted_goals_fill_the_ring_around_the_square() -> None:
     ("field", "wrong", "nearest"),
     [("goals", "corner", "corners"), ("reward", "dense", "known"), ("goal_shape", "disk", "disc")],
 )
-def test_a_choice_is_answered_with_the_nearest(field: str, wrong: str, nearest: str) -> None:
+def test_a_choice_is_answered_with_the_nearest(field: str, wrong: Any, nearest: str) -> None:
     with pytest.raises(ValueError, match=rf"NavigationConfig\.{field}: no '{wrong}'.*{nearest}"):
-        NavigationConfig(**{field: wrong})  # type: ignore[arg-type]
+        NavigationConfig(**{field: wrong})
 
 
 def test_corners_have_no_lists() -> None:
@@ -300,7 +301,7 @@ def test_the_picture_shows_goal_and_point(preset: str) -> None:
     for _ in range(3):
         move(env, (-100.0, 0.0), (0.0, -100.0))
     image = env.picture(0, 0)
-    assert (image.shape, image.dtype) == ((256, 256, 3), np.uint8)
+    assert (image.shape, image.dtype) == ((256, 256, 3), np.dtype(np.uint8))
     # The window of the first is [-1.25 r, 1.25 r]^2, that of the second twice as large.
     high = round(256 * 0.25 / 2.5)
     assert tuple(image[high, 255 - high]) == drawing.GOAL

@@ -17,6 +17,7 @@ from metarl.sampler import collect, collect_in_turn
 from metarl.seeding import Streams
 from metarl.types import Tasks
 from tests.conftest import SMALL_ENVS, build_world
+from tests.envs.faces import inmost
 
 STREAMS = Streams(6)
 TASK = {"target": 2.0}
@@ -178,7 +179,7 @@ def test_it_leads_through_the_same_episodes_as_the_batched_environment() -> None
     world = build_world("maml-trpo", "metarl/PointNavigation-v0")
     agent, tasks = world.new_agent(), world.distribution.held_out(3).take(slice(2, 3))
     single = gymnasium.make("metarl/PointNavigation-v0", config=SMALL_ENVS[world.env.spec.name])
-    single.unwrapped.set_task({"goal": tasks.parameter["goal"][0]})  # type: ignore[attr-defined]
+    inmost(single).set_task({"goal": tasks.parameter["goal"][0]})
     copy = OneCopy(single)
     assert copy.spec == world.env.spec
     expected, _ = collect_in_turn(world.env, tasks, agent, agent.begin(1, 1), 3, STREAMS)
@@ -195,7 +196,7 @@ def test_shares_of_a_face_become_the_agents_own_actions() -> None:
     """Where +-10 saturates, an agent's 5 is half of what a motor can do; wrappers count too."""
     name = "metarl/HalfCheetahDir-v0"
     face = gymnasium.make(name, preset="promp-2019", split="test")
-    copies = (OneCopy(face), OneCopy(RescaleAction(face, -7.0, np.float32(3.0))))
+    copies = (OneCopy(face), OneCopy(RescaleAction(face, np.float32(-7.0), np.float32(3.0))))
     _, env = envs.build(name, envs.preset(name, "promp-2019"), threads=1)
     results = []
     for copy in copies:
@@ -212,7 +213,7 @@ def test_shares_of_a_face_become_the_agents_own_actions() -> None:
 def test_the_task_is_the_one_that_comes_next_and_stays() -> None:
     env = gymnasium.make("metarl/HalfCheetahVel-v0", config={"horizon": 4})
     env.reset(seed=1, options={"task": {"velocity": 0.5}})
-    env.unwrapped.set_task({"velocity": 1.5})  # type: ignore[attr-defined]
+    inmost(env).set_task({"velocity": 1.5})
     copy = OneCopy(env)
     assert copy.task == {"velocity": 1.5}
     fresh = OneCopy(gymnasium.make("metarl/HalfCheetahVel-v0", config={"horizon": 4}))
@@ -220,6 +221,6 @@ def test_the_task_is_the_one_that_comes_next_and_stays() -> None:
     for one in (copy, fresh):
         known = agent.begin(1, 1)
         collect(one, one.tasks, agent, known, 1, STREAMS)
-    assert env.unwrapped.task == {"velocity": 1.5}  # type: ignore[attr-defined]
+    assert inmost(env).task == {"velocity": 1.5}
     assert fresh.task is not None
     assert 0.0 <= fresh.task["velocity"] <= 3.0

@@ -39,8 +39,8 @@ def velocity_tasks(*goals: float) -> Tasks:
 @every_family
 def test_rewards_by_hand(family: str, kind: str, scale: float) -> None:
     name = f"metarl/{family}{kind}-v0"
-    config: Any = replace(envs.preset(name), action_scale=scale)
-    distribution, env = envs.build(name, config, threads=1)
+    preset: Any = envs.preset(name)
+    distribution, env = envs.build(name, replace(preset, action_scale=scale), threads=1)
     assert isinstance(env, MujocoEnv)
     goals = np.array([0.0, 0.0, 2.5, 2.5])
     tasks = velocity_tasks(0.0, 2.5) if kind == "Vel" else distribution.held_out(2)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -20,8 +21,8 @@ NAME = "metarl/ReacherGoal-v0"
 STREAMS = Streams(9, ("reacher",))
 
 
-def build(**changes: float | bool) -> tuple[TaskDistribution, MujocoEnv]:
-    config = ReacherGoalConfig(**changes)  # type: ignore[arg-type]
+def build(**changes: Any) -> tuple[TaskDistribution, MujocoEnv]:
+    config = ReacherGoalConfig(**changes)
     distribution, env = envs.build(NAME, config, threads=1)
     assert isinstance(env, MujocoEnv)
     return distribution, env

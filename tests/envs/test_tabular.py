@@ -45,7 +45,7 @@ def test_bernoulli_arms_pay_one_as_often_as_they_should() -> None:
     _, env = envs.build(BERNOULLI, BernoulliBanditConfig(num_arms=5, horizon=10))
     mean = torch.tensor([0.0, 0.03, 0.5, 0.9, 1.0])
     reward = pulls(env, task(reward_mean=mean[None]), 1000).flatten(1)
-    assert set(reward.unique().tolist()) == {0.0, 1.0}
+    assert set(torch.unique(reward).tolist()) == {0.0, 1.0}
     assert (reward[0] == 0).all()
     assert (reward[4] == 1).all()
     assert_mean(reward, mean, (mean * (1 - mean)).sqrt())
@@ -120,7 +120,7 @@ def walk(episodes: int, horizon: int, reward_mean: Tensor) -> tuple[Tensor, Tens
         rewards.append(step.reward)
     seen = torch.stack(obs, 2)[0]
     assert torch.equal(seen.sum(-1), torch.ones(episodes, horizon + 1))
-    assert set(seen.unique().tolist()) == {0.0, 1.0}
+    assert set(torch.unique(seen).tolist()) == {0.0, 1.0}
     return seen.argmax(-1), action[0], torch.stack(rewards, 2)[0]
 
 
@@ -176,5 +176,5 @@ def test_random_mdps_have_the_published_moments() -> None:
 def test_episodes_of_a_task_walk_apart() -> None:
     state, action, _ = walk(200, 10, torch.zeros(3, 2))
     same_choice = action[:, 0] == 0
-    assert len(state[same_choice][:, 1].unique()) == 2
+    assert len(torch.unique(state[same_choice][:, 1])) == 2
     assert len({tuple(row) for row in state.tolist()}) > 100

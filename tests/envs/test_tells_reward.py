@@ -53,7 +53,7 @@ def test_the_space_has_one_more_entry_and_passes_gymnasiums_check() -> None:
     env = TellsReward(gymnasium.make(GOAL))
     space = env.observation_space
     assert isinstance(space, spaces.Box)
-    assert (space.shape, space.dtype) == ((3,), np.float32)
+    assert (space.shape, space.dtype) == ((3,), np.dtype(np.float32))
     wide = TellsReward(Stairs(spaces.Box(-np.inf, np.inf, (2,), np.float64))).observation_space
     assert isinstance(wide, spaces.Box)
     assert np.isfinite(wide.low).all()

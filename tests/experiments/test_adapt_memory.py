@@ -8,7 +8,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -20,7 +19,8 @@ from metarl.experiments.adapt import AdaptConfig, adapt_run, adapt_to
 from metarl.experiments.cli import main
 from metarl.protocols import HasMemory
 from metarl.types import Outcome
-from tests.conftest import SMALL_ENVS, build_world
+from tests.conftest import SMALL_ENVS, build_world, load_script
+from tests.experiments.sb3_evaluation import evaluated
 
 NAVIGATION, BANDIT = "metarl/PointNavigation-v0", "metarl/BernoulliBandit-v0"
 TASK = {"goal": [0.25, -0.5]}
@@ -92,18 +92,13 @@ def test_predict_lives_on_as_the_agent_does() -> None:
 def test_sb3_evaluates_it_single_and_in_copies() -> None:
     policy = adapted(1)
     single = Monitor(TellsReward(navigation()))
-    both, _ = evaluate_policy(policy, single, n_eval_episodes=2, return_episode_rewards=True)  # type: ignore[arg-type]
+    both, _ = evaluated(policy, single, 2)
     copies = DummyVecEnv([lambda: Monitor(TellsReward(navigation()))] * 3)
-    six, lengths = evaluate_policy(  # type: ignore[misc]
-        policy,  # type: ignore[arg-type]
-        copies,
-        n_eval_episodes=6,
-        return_episode_rewards=True,
-    )
+    six, lengths = evaluated(policy, copies, 6)
     # The environment starts the same: every copy lives through the same trial.
     assert lengths == [15] * 6
-    assert sorted(six) == pytest.approx(sorted([*both] * 3), abs=1e-4)  # type: ignore[misc]
-    assert both[0] != pytest.approx(both[1], abs=1e-4)  # type: ignore[index]
+    assert sorted(six) == pytest.approx(sorted(both * 3), abs=1e-4)
+    assert both[0] != pytest.approx(both[1], abs=1e-4)
 
 
 def test_sb3_evaluates_choices() -> None:
@@ -112,14 +107,8 @@ def test_sb3_evaluates_choices() -> None:
     policy = adapt_to(world.new_agent(), world.env, world.distribution.held_out(1), config)
     copies = DummyVecEnv([lambda: TellsReward(gymnasium.make(BANDIT, split="test"))] * 4)
     for likeliest in (True, False):
-        mean, _ = evaluate_policy(
-            policy,  # type: ignore[arg-type]
-            copies,
-            n_eval_episodes=8,
-            deterministic=likeliest,
-            warn=False,
-        )
-        assert 0.0 <= float(mean) <= 1.0
+        returns, _ = evaluated(policy, copies, 8, likeliest)
+        assert 0.0 <= np.mean(returns) <= 1.0
 
 
 def test_in_the_suites_own_environment_it_is_one_trial_too() -> None:
@@ -182,5 +171,5 @@ def test_the_command_keeps_a_trial(tmp_path: Path) -> None:
     carried = [policy.kept.params[f"start.{name}"][None] for name in ("memory", "action")]
     obs = torch.ones(1, size)
     obs[0, -1] = policy.kept.params["start.reward"]
-    choice, *_ = torch.jit.load(tmp_path / "policy.pt")(obs, torch.tensor([True]), *carried)
+    choice, *_ = load_script(tmp_path / "policy.pt")(obs, torch.tensor([True]), *carried)
     assert int(choice) == int(policy.predict(np.ones(size), deterministic=True)[0])

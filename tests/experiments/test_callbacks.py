@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,9 +66,9 @@ class Look:
         return True
 
 
-def small(iterations: int, **changes: int) -> Experiment:
-    sizes = {"tasks_per_update": 2, "episodes": 2, "evaluate_every": 0} | changes
-    return dataclasses.replace(preset(BANDIT), iterations=iterations, **sizes)
+def small(iterations: int, **changes: Any) -> Experiment:
+    few = dataclasses.replace(preset(BANDIT), tasks_per_update=2, episodes=2, evaluate_every=0)
+    return dataclasses.replace(few, iterations=iterations, **changes)
 
 
 def run(out: Path, experiment: Experiment, *callbacks: Callback, go_on: bool = False) -> int:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +24,8 @@ def test_presets_survive_yaml_and_can_be_built(name: str) -> None:
     # What follows "-n" is the length of a trial.
     agent, task = re.sub(r"-n\d+$", "", name.partition("@")[0]).split("/")
     agent = "average" if experiment.told else agent
-    assert to_dict(experiment)["agent"]["name"] == agent  # type: ignore[index]
+    stored: Any = to_dict(experiment)["agent"]
+    assert stored["name"] == agent
     family = parts.env.spec.name.removeprefix("metarl/").removesuffix("-v0").lower()
     assert task.replace("-", "") in family
 

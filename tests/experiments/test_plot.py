@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +124,7 @@ def test_a_figure_is_written_and_what_cannot_be_read_is_named(
 def test_what_cannot_be_drawn_is_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    changes: dict[str, object],
+    changes: dict[str, Any],
     out: str,
     said: str,
 ) -> None:
@@ -160,7 +161,7 @@ def test_panels_show_what_they_say(tmp_path: Path) -> None:
     assert line_of(adaptation, GREY).get_ydata() == pytest.approx([-9.0, -9.0])
     thresholds, shares = line_of(profile, BLUE).get_data()
     scores = np.array([2.0, 3.0, 3.0, 4.0])
-    assert shares == pytest.approx([(scores > limit).mean() for limit in thresholds])
+    assert shares == pytest.approx([(scores > limit).mean() for limit in np.asarray(thresholds)])
     assert "after 1 adaptation" in profile.get_xlabel()
     (legend,) = figure.legends
     names = ["reptile/navigation", "maml", "random"]

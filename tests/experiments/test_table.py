@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,8 @@ def write_run(
         for i in (1, 2)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    scores = np.random.default_rng(seed).normal(size=(8, 2)) + np.array([shift, shift + 5.0])
+    noise = np.random.default_rng(seed).normal(size=(8, 2))
+    scores: np.ndarray = noise + np.array([shift, shift + 5.0])
     content = {"per_task": scores.tolist(), "score": score, "references": dict(floors)}
     (folder / EVAL).write_text(json.dumps(content))
     (folder / "eval" / "000001_tasks9_adaptations1.json").write_text("{}")  # of an earlier sitting
@@ -198,7 +200,7 @@ def test_of_evaluations_on_as_many_tasks_the_longest_counts(
     for name, order in (("a", (0, 2, 3)), ("b", (3, 2, 0))):
         write_run(tmp_path / name, 1, 0.0)
         for adaptations in order:
-            content = {"score": "return", "references": {}}
+            content: dict[str, Any] = {"score": "return", "references": {}}
             content |= {"per_task": [[float(n) for n in range(adaptations + 1)]] * 8}
             file = f"000002_tasks8_adaptations{adaptations}.json"
             (tmp_path / name / "eval" / file).write_text(json.dumps(content))

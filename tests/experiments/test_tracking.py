@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from metarl.background import BackgroundSink, Point
-from metarl.experiments.tracking import TRACKERS, Subject
+from metarl.experiments.tracking import TRACKERS, Service, Subject
 from metarl.logger import read_metrics
 
 COMMAND = [sys.executable, "-m", "metarl.experiments", "train", "maml-trpo/bandit"]
@@ -41,7 +41,7 @@ def start(out: Path, iterations: int, *services: str) -> "subprocess.Popen[str]"
 
 def wandb_steps(file: Path) -> Iterator[dict[str, float]]:
     """Yield the points of one sitting from W&B's own log, which is framed as LevelDB's are."""
-    from wandb.proto.wandb_internal_pb2 import Record  # noqa: PLC0415  only with W&B
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # noqa: PLC0415  only with W&B
 
     data, place, whole = file.read_bytes(), 7, b""
     while place + 7 <= len(data):
@@ -112,7 +112,7 @@ def subject(folder: Path) -> Subject:
     return Subject(folder, "agent/task", {"agent": {"inner_lr": 0.1}, "seed": 1})
 
 
-def follow(service: str, run: Subject, points: range, told: list[str], earlier: int = 0) -> int:
+def follow(service: Service, run: Subject, points: range, told: list[str], earlier: int = 0) -> int:
     """Send a run's points in one sitting; return how many were lost."""
     before = [point(number) for number in range(1, earlier + 1)]
     sink = BackgroundSink(service, partial(TRACKERS[service], run), told.append, before)
@@ -128,7 +128,7 @@ def point(number: int) -> Point:
 
 @pytest.mark.parametrize("service", TRACKERS)
 def test_sittings_make_one_curve(
-    service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(service)
     for name, value in settings(tmp_path).items():
@@ -151,7 +151,7 @@ def test_sittings_make_one_curve(
 
 @pytest.mark.parametrize("service", TRACKERS)
 def test_a_missing_package_is_named_and_costs_the_points_alone(
-    service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / f"{service}.py").write_text("raise ImportError('not here')")
     monkeypatch.delitem(sys.modules, service, raising=False)

@@ -1,10 +1,13 @@
 """Outer steps that grow shorter: their sizes, and what a resumed schedule remembers."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from metarl.annealing import NUM_STEPS, AnnealedOptimizer, OuterStepConfig
 from metarl.checks import InputError
+from metarl.optimizers import OptimizerName
 
 
 def steps(optimizer: AnnealedOptimizer, number: int) -> list[float]:
@@ -29,8 +32,8 @@ def test_the_size_goes_linearly_to_its_last_value_and_stays() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_a_restored_schedule_goes_on_where_it_was(name: str) -> None:
-    config = OuterStepConfig(outer_optimizer=name, anneal_over=5)  # type: ignore[arg-type]
+def test_a_restored_schedule_goes_on_where_it_was(name: OptimizerName) -> None:
+    config = OuterStepConfig(outer_optimizer=name, anneal_over=5)
     whole, first, second = new(config), new(config), new(config)
     assert int(whole.state_dict()[NUM_STEPS]) == 0
     sizes = steps(whole, 4)
@@ -54,6 +57,6 @@ def test_without_a_schedule_the_state_is_that_of_the_optimiser() -> None:
         ({"outer_optimizer": "adamw"}, "outer_optimizer: no 'adamw'; did you mean 'adam'"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(fields: dict[str, object], said: str) -> None:
+def test_what_cannot_be_is_refused_by_name(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=f"OuterStepConfig.{said}"):
-        OuterStepConfig(**fields)  # type: ignore[arg-type]
+        OuterStepConfig(**fields)

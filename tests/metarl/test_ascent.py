@@ -130,10 +130,14 @@ def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted() -> None:
 def test_steps_after_an_episodes_end_count_for_nothing() -> None:
     spoilt = LESSON._replace(log_prob=torch.where(LESSON.mask, LESSON.log_prob, -1e6))
     assert isinstance(spoilt, Lesson)
-    for make in (
-        lambda lesson: ratio_surrogate(lesson, WEIGHTS),
-        lambda lesson: clipped_surrogate(lesson, WEIGHTS, CLIP),
-        lambda lesson: sampling_credits(lesson, CREDIT),
-    ):
-        values = [make(lesson)(gaussians(START)) for lesson in (LESSON, spoilt)]
-        assert torch.equal(values[0], values[1])
+
+    def values(lesson: Lesson) -> list[Tensor]:
+        surrogates = (
+            ratio_surrogate(lesson, WEIGHTS),
+            clipped_surrogate(lesson, WEIGHTS, CLIP),
+            sampling_credits(lesson, CREDIT),
+        )
+        return [surrogate(gaussians(START)) for surrogate in surrogates]
+
+    for value, other in zip(values(LESSON), values(spoilt), strict=True):
+        assert torch.equal(value, other)

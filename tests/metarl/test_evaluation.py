@@ -1,16 +1,19 @@
 """The evaluator: every task from nothing, by the adaptation of training, on any split of tasks."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
 from metarl import agents, envs
+from metarl.agents import AgentConfig
 from metarl.agents.maml import MamlTrpoConfig
 from metarl.agents.reptile import ReptileConfig
+from metarl.envs import EnvConfig
 from metarl.envs.half_cheetah import HalfCheetahVelConfig
 from metarl.envs.navigation import NavigationConfig
 from metarl.envs.tabular import TabularMDPConfig
@@ -23,14 +26,14 @@ from metarl.trainer import TrainConfig, meta_train
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Step, Tasks, Trajectories
 
 STREAMS = Streams(6, ("evaluation",))
-WORLDS = {
+WORLDS: Mapping[str, EnvConfig] = {
     "metarl/PointNavigation-v0": NavigationConfig(horizon=20),
     "metarl/TabularMDP-v0": TabularMDPConfig(),
     "metarl/HalfCheetahVel-v0": HalfCheetahVelConfig(horizon=15),
 }
 K, E, N = 5, 3, 2
 NET = PolicyConfig(hidden_sizes=(16, 16))
-AGENTS = {
+AGENTS: Mapping[str, AgentConfig] = {
     "maml-trpo": MamlTrpoConfig(policy=NET, inner_lr=0.3),
     "reptile": ReptileConfig(policy=NET, inner_lr=0.3),
 }
@@ -58,8 +61,8 @@ def world(name: str, agent_name: str = "maml-trpo") -> World:
     return World(distribution, env, agents.build(agent_name, env.spec, AGENTS[agent_name], seed=2))
 
 
-def curve(here: World, tasks: Tasks, streams: Streams = STREAMS, **config: int) -> Tensor:
-    settings = EvaluationConfig(**{"episodes": E, "adaptations": N} | config)
+def curve(here: World, tasks: Tasks, streams: Streams = STREAMS, **config: Any) -> Tensor:
+    settings = replace(EvaluationConfig(episodes=E, adaptations=N), **config)
     return adaptation_curve(here.agent, here.env, tasks, settings, streams).score
 
 
@@ -210,9 +213,9 @@ def test_take_keeps_places_together() -> None:
 @pytest.mark.parametrize("field", ["episodes", "adaptations", "tasks_at_once"])
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, math.nan, True, "2"])
 def test_a_bad_setting_is_refused_by_name(field: str, wrong: object) -> None:
-    good = {"episodes": 2, "adaptations": 1}
+    good: dict[str, Any] = {"episodes": 2, "adaptations": 1}
     if (field, wrong) == ("adaptations", 0):
         assert EvaluationConfig(episodes=2, adaptations=0).adaptations == 0
         return
     with pytest.raises(ValueError, match=rf"EvaluationConfig\.{field} must be a whole number"):
-        EvaluationConfig(**(good | {field: wrong}))  # type: ignore[arg-type]
+        EvaluationConfig(**(good | {field: wrong}))

@@ -5,6 +5,7 @@ import torch
 
 from metarl.evaluation import AdaptationCurve, EvaluationConfig, adaptation_curve
 from metarl.seeding import Streams
+from metarl.types import Tasks
 from tests.conftest import build_world
 from tests.metarl.scripted import (
     LENGTHS,
@@ -69,10 +70,9 @@ def test_the_success_of_a_round_is_the_share_of_its_episodes() -> None:
 class ByRound(ScriptedEnv):
     """The script cut to as many episodes as a round has."""
 
-    def reset(self, *arguments: object) -> torch.Tensor:
-        _, episodes, _ = arguments
+    def reset(self, tasks: Tasks, episodes: int, streams: Streams) -> torch.Tensor:
         self._script = type(SCRIPT)(*(leaf[:, :episodes] for leaf in SCRIPT[:2]))
-        return super().reset(*arguments)  # type: ignore[arg-type]
+        return super().reset(tasks, episodes, streams)
 
 
 def test_the_last_round_may_have_another_number_of_episodes() -> None:

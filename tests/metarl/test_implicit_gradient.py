@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ class Setting:
         """I + H / (lambda + damping) [P, P] of the last of some rounds."""
         strength = self.config.regularisation + self.config.cg_damping
         loss = self.loss(task, self.rounds.lessons[rounds - 1])
-        curvature = hessian(loss)(self.reached(task, rounds))
+        curvature: Tensor = hessian(loss)(self.reached(task, rounds))
         return torch.eye(len(self.theta)) + curvature / strength
 
     def jacobian(self, task: int) -> Tensor:
@@ -114,7 +115,8 @@ class Setting:
         def parameters(flat: Tensor) -> Tensor:
             return torch.cat([leaf.flatten() for leaf in self.at(flat, self.rounds.last.obs[task])])
 
-        return jacrev(parameters)(self.solution(task))
+        jacobian: Tensor = jacrev(parameters)(self.solution(task))
+        return jacobian
 
     def pulled(self, cotangent: Distribution) -> Tensor:
         """J^T u, summed over tasks."""
@@ -200,8 +202,8 @@ def test_products_are_those_of_the_inverse_matrix(
 
 @kinds
 @pytest.mark.parametrize("change", [{"cg_damping": 3.0}, {"first_order": True}])
-def test_products_know_damping_and_first_order(kind: str, change: dict[str, float]) -> None:
-    setting = Setting(kind, replace(CONFIG, **change))  # type: ignore[arg-type]
+def test_products_know_damping_and_first_order(kind: str, change: dict[str, Any]) -> None:
+    setting = Setting(kind, replace(CONFIG, **change))
     check_products(setting)
     cotangent = some_cotangent(setting.linearise().distribution)
     exact = Setting(kind, CONFIG).pulled(cotangent)
@@ -322,6 +324,6 @@ def test_the_memory_of_the_outer_part_does_not_depend_on_the_inner_steps(kind: s
         ({"later_lr_scale": 5.0}, r"must be below 2.*got 0.25 x 10.0"),
     ],
 )
-def test_what_cannot_work_is_refused(fields: dict[str, object], message: str) -> None:
+def test_what_cannot_work_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=f"ProximalConfig.*{message}"):
-        ProximalConfig(**fields)  # type: ignore[arg-type]
+        ProximalConfig(**fields)

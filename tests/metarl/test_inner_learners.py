@@ -1,6 +1,7 @@
 """Inner learners against torch's optimisers and a loss written out, task by task."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -41,15 +42,17 @@ def spec(discrete: bool) -> EnvSpec:
 def config(
     learner: LearnerName, optimizer: OptimizerName, beta1: float = 0.0, lr: float = 0.2
 ) -> LearnerConfig:
-    steps = {"inner_epochs": 3, "inner_minibatches": 2} if learner == "ppo" else {}
-    decays = {"inner_beta1": beta1, "inner_beta2": 0.9} if optimizer == "adam" else {}
+    more: dict[str, Any] = {}
+    if learner == "ppo":
+        more |= {"inner_epochs": 3, "inner_minibatches": 2}
+    if optimizer == "adam":
+        more |= {"inner_beta1": beta1, "inner_beta2": 0.9}
     return LearnerConfig(
         inner_learner=learner,
         inner_optimizer=optimizer,
         inner_lr=lr,
         later_lr_scale=0.5,
-        **steps,  # type: ignore[arg-type]
-        **decays,  # type: ignore[arg-type]
+        **more,
     )
 
 
@@ -86,7 +89,7 @@ def by_hand(
                     else:
                         terms.append(new * gain)
             optimizer.zero_grad()
-            (-torch.stack(terms).mean()).backward()
+            (-torch.stack(terms).mean()).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return {name: leaf.detach() for name, leaf in weights.items()}
 
@@ -180,9 +183,9 @@ def test_in_single_precision_adams_first_step_has_its_size() -> None:
         ({"inner_learner": "ppo", "inner_epochs": 0}, "inner_epochs must be a whole number"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(fields: dict[str, object], said: str) -> None:
+def test_what_cannot_be_is_refused_by_name(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=f"LearnerConfig.{said}"):
-        LearnerConfig(**fields)  # type: ignore[arg-type]
+        LearnerConfig(**fields)
 
 
 def test_more_minibatches_than_episodes_are_refused() -> None:

@@ -21,7 +21,7 @@ from metarl.policy_export import PolicyModule, export
 from metarl.sampler import action_noise, collect_in_turn
 from metarl.seeding import Streams
 from metarl.types import ActionRange, Trajectories
-from tests.conftest import World, build_world
+from tests.conftest import World, build_world, load_script
 
 MDP, NAVIGATION = "metarl/TabularMDP-v0", "metarl/PointNavigation-v0"
 BANDIT = "metarl/BernoulliBandit-v0"
@@ -77,7 +77,7 @@ def test_the_trial_goes_on_as_the_agents_own(env_name: str) -> None:
     kept, spec = policy.kept, world.env.spec
     first, later = own_trial(world)
     returns = first.reward.sum(-1)[0]
-    assert policy.made.scores == (pytest.approx(float(returns.mean()), rel=1e-6),)
+    assert policy.made.scores == pytest.approx((float(returns.mean()),), rel=1e-6)
     carried, raw = None, []
     for told in lived(world, later):
         at_first = kept.first(told.shown)
@@ -148,7 +148,7 @@ def test_exports_are_predict(env_name: str, tmp_path: Path) -> None:
     policy = kept_trial(env_name)
     export(policy.kept, tmp_path / "policy.pt")
     export(policy.kept, tmp_path / "policy.onnx")
-    script = torch.jit.load(tmp_path / "policy.pt")
+    script = load_script(tmp_path / "policy.pt")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     start = json.loads(session.get_modelmeta().custom_metadata_map["start"])
     module, weights = policy.to_module(), dict(script.named_parameters())

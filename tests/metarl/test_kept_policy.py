@@ -16,11 +16,12 @@ from metarl.acting import ReactivePolicy
 from metarl.checks import InputError
 from metarl.files import BrokenFileError
 from metarl.kept_policy import KeptPolicy, Made, read_policy, write_policy
+from metarl.networks import Activation
 from metarl.policies import PolicyConfig, build_policy
 from metarl.policy_export import PolicyModule, export
 from metarl.seeding import Streams
 from metarl.types import ActionRange, EnvSpec
-from tests.conftest import far_from_symmetric
+from tests.conftest import far_from_symmetric, load_script
 
 NUMBERS = EnvSpec("test/Numbers-v0", 3, 2, False, 9, score_is_total=False, action_limit=2.0)
 CHOICES = NUMBERS._replace(name="test/Choices-v0", action_size=4, discrete=True)
@@ -28,8 +29,8 @@ RANGE = ActionRange(torch.tensor([-3.0, 0.0]), torch.tensor([3.0, 10.0]))
 MADE = Made(agent="MamlTrpo", env="test/Numbers-v0", task={"goal": [0.5, -1.0]}, seed=3, run="r")
 
 
-def kept(spec: EnvSpec = NUMBERS, activation: str = "tanh") -> KeptPolicy:
-    policy = build_policy(spec, PolicyConfig(hidden_sizes=(5, 4), activation=activation))  # type: ignore[arg-type]
+def kept(spec: EnvSpec = NUMBERS, activation: Activation = "tanh") -> KeptPolicy:
+    policy = build_policy(spec, PolicyConfig(hidden_sizes=(5, 4), activation=activation))
     params = far_from_symmetric(policy.init(Streams(1)))
     params = {name: leaf.float() for name, leaf in params.items()}
     params["layer2.weight"] *= 3.0
@@ -96,7 +97,9 @@ def test_drawn_actions_have_the_distribution_of_the_policy() -> None:
 
 @pytest.mark.parametrize("spec", [NUMBERS, CHOICES])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_a_policy_comes_back_bit_for_bit(spec: EnvSpec, activation: str, tmp_path: Path) -> None:
+def test_a_policy_comes_back_bit_for_bit(
+    spec: EnvSpec, activation: Activation, tmp_path: Path
+) -> None:
     policy = kept(spec, activation)
     write_policy(tmp_path / "new" / "folder", policy, MADE)
     back, made = read_policy(tmp_path / "new" / "folder")
@@ -208,7 +211,7 @@ def test_exported_policies_act_the_same(spec: EnvSpec, tmp_path: Path) -> None:
     assert torch.equal(PolicyModule(policy)(obs), expected)
     export(policy, tmp_path / "policy.pt")
     export(policy, tmp_path / "policy.onnx")
-    script = torch.jit.load(tmp_path / "policy.pt")
+    script = load_script(tmp_path / "policy.pt")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     for rows in (1, 2, 7):
         from_onnx = torch.from_numpy(session.run(None, {"obs": obs[:rows].numpy()})[0])

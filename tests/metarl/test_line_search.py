@@ -18,6 +18,11 @@ def unit_gaussians(theta: Tensor) -> DiagGaussian:
     return DiagGaussian(mean, 0.0 * mean)
 
 
+def gaussian(policies: Distribution) -> DiagGaussian:
+    assert isinstance(policies, DiagGaussian)
+    return policies
+
+
 HALVES = torch.full((2, 1, 1), 0.5, dtype=torch.float64)
 
 
@@ -29,7 +34,7 @@ def test_kl_is_a_mean_over_samples_and_a_sum_over_the_entries_of_an_action() -> 
         [
             Term(
                 ByAutograd(unit_gaussians, HALVES),
-                lambda p: (p.mean[0, 0, 0] * slope).sum(),  # type: ignore[union-attr]
+                lambda p: (gaussian(p).mean[0, 0, 0] * slope).sum(),
             )
         ],
         config,
@@ -46,7 +51,7 @@ def test_the_line_search_shortens_until_the_surrogate_rises() -> None:
         [
             Term(
                 ByAutograd(unit_gaussians, HALVES),
-                lambda p: (p.mean - 1.5 * p.mean**2)[0].sum(),  # type: ignore[union-attr]
+                lambda p: (gaussian(p).mean - 1.5 * gaussian(p).mean ** 2)[0].sum(),
             )
         ],
         TrustRegionConfig(max_kl=0.5, cg_damping=0.0, backtrack_ratio=0.8),
@@ -74,7 +79,7 @@ def narrow(max_backtracks: int) -> tuple[Tensor, dict[str, float]]:
     start = torch.zeros(1, dtype=torch.float64)
     return trust_region_step(
         start,
-        [Term(ByAutograd(narrowing, HALVES), lambda p: -p.log_std[0].sum())],  # type: ignore[union-attr]
+        [Term(ByAutograd(narrowing, HALVES), lambda p: -gaussian(p).log_std[0].sum())],
         config,
     )
 

@@ -63,7 +63,8 @@ def exactly_adapted(theta: Tensor, steps: int) -> list[Tensor]:
 
 
 def exact_second(steps: int) -> Tensor:
-    return grad(lambda x: expected_return(exactly_adapted(x, steps)[-1]))(THETA)
+    gradient: Tensor = grad(lambda x: expected_return(exactly_adapted(x, steps)[-1]))(THETA)
+    return gradient
 
 
 @steps_of
@@ -79,7 +80,7 @@ def kept_hessian(name: str, at: Tensor) -> Tensor:
     """Return the Hessian without what a surrogate drops, from enumerated scores."""
     s, weighted = jacrev(log_probs)(at), chance(at)[:, None] * ADVANTAGE / HORIZON
     cross = torch.einsum("n,ni,nj->ij", weighted[:, 1], s[:, 0], s[:, 1])
-    kept = hessian(expected_return)(at) - cross - cross.T
+    kept: Tensor = hessian(expected_return)(at) - cross - cross.T
     if name == "log_likelihood":
         kept = kept - torch.einsum("nt,nti,ntj->ij", weighted, s, s)
     return kept

@@ -1,6 +1,7 @@
 """Policies and networks as functions of their weights."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from metarl import trees
 from metarl.checks import InputError
 from metarl.distributions import Categorical, DiagGaussian
-from metarl.networks import init_mlp, mlp
+from metarl.networks import Activation, init_mlp, mlp
 from metarl.policies import (
     PolicyConfig,
     StackedActor,
@@ -32,7 +33,7 @@ def perturbed(params: Params, num_tasks: int) -> Params:
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_mlp_equals_torch_modules(activation: str) -> None:
+def test_mlp_equals_torch_modules(activation: Activation) -> None:
     params = init_mlp((3, 5, 2), Streams(1))
     first, last = torch.nn.Linear(3, 5), torch.nn.Linear(5, 2)
     for layer, module in enumerate((first, last)):
@@ -42,7 +43,7 @@ def test_mlp_equals_torch_modules(activation: str) -> None:
     between = torch.nn.Tanh() if activation == "tanh" else torch.nn.ReLU()
     x = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
     expected = last(between(first(x)))
-    torch.testing.assert_close(mlp(params, x, 2, activation), expected)  # type: ignore[arg-type]
+    torch.testing.assert_close(mlp(params, x, 2, activation), expected)
 
 
 def test_weights_are_glorot_uniform_and_biases_zero() -> None:
@@ -95,6 +96,6 @@ def test_std_starts_where_told_and_has_a_floor() -> None:
     ("field", "value"),
     [("hidden_sizes", (0,)), ("activation", "thanh"), ("init_std", 0.0), ("min_std", 2.0)],
 )
-def test_bad_values_are_refused_by_name(field: str, value: object) -> None:
+def test_bad_values_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"PolicyConfig.{field}"):
-        PolicyConfig(**{field: value})  # type: ignore[arg-type]
+        PolicyConfig(**{field: value})

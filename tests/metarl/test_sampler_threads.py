@@ -54,7 +54,7 @@ def test_torch_takes_the_cores_back_after_a_failure() -> None:
 def cheetah_rounds(torch_threads: int, physics_threads: int) -> list[Trajectories]:
     """Two rounds of MAML with an adaptation in between."""
     name = "metarl/HalfCheetahDir-v0"
-    config: Any = replace(envs.preset(name), horizon=20)  # type: ignore[arg-type]
+    config: Any = replace(envs.preset(name), horizon=20)
     distribution, env = envs.build(name, config, threads=physics_threads)
     agent = agents.build("maml-trpo", env.spec, seed=1)
     torch.set_num_threads(torch_threads)

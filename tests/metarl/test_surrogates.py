@@ -1,6 +1,7 @@
 """What each surrogate keeps of the expected return and its derivatives, by enumeration."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -198,7 +199,7 @@ def test_control_variates_have_expectation_zero_in_every_derivative(variate: Obj
             torch.testing.assert_close(found, torch.zeros_like(found), rtol=0, atol=1e-12)
 
 
-def spread(objectives: list[tuple[Objective, Tensor]], order: int) -> float:
+def spread(objectives: Sequence[tuple[Objective, Tensor]], order: int) -> float:
     """Return the variance of the gradient (1) or Hessian (2) of one episode's sum of objectives."""
 
     def sums(theta: Tensor) -> Tensor:

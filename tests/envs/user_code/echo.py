@@ -16,7 +16,7 @@ class Echo(gymnasium.Env[Any, Any]):
 
     def __init__(self, ends_after: int = 1000) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (2, 3), np.float32)
-        self.action_space = spaces.Box(np.float32([-1.0]), np.float32([3.0]), dtype=np.float32)
+        self.action_space = spaces.Box(-1.0, 3.0, (1,), np.float32)
         self._ends_after = ends_after
         self._seen = np.zeros(6)
 

@@ -9,7 +9,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from metarl import envs
-from metarl.experiments.bench.peers import bench_peers, peer_of
+from metarl.experiments.bench.peers import PointEnv, bench_peers, peer_of
 from metarl.experiments.cli import main
 from metarl.experiments.presets import preset
 
@@ -53,8 +53,10 @@ def test_the_point_moves_as_ours_does() -> None:
     theirs, _ = point.reset(seed=1)
     distribution, env = envs.build("metarl/PointNavigation-v0", config)
     tasks = distribution.held_out(1)
-    goal = point.unwrapped.goal
-    tasks = tasks._replace(parameter={"goal": torch.tensor(goal, dtype=torch.float32)[None]})
+    inner = point.unwrapped
+    assert isinstance(inner, PointEnv)
+    goal = torch.tensor(inner.goal, dtype=torch.float32)
+    tasks = tasks._replace(parameter={"goal": goal[None]})
     ours = env.reset(tasks, 1, None)  # type: ignore[arg-type]  # nothing random starts an episode
     running = torch.ones(1, 1, dtype=torch.bool)
     rng = np.random.default_rng(0)

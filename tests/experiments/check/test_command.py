@@ -386,7 +386,7 @@ def _children() -> list[str]:
 def test_an_exception_is_told_with_the_users_own_line() -> None:
     for call in (
         lambda: envs.build("no such environment"),  # raises in the suite
-        lambda: torch.nn.functional.softmax(3),  # in a package
+        lambda: torch.nn.functional.softmax(3),  # type: ignore[arg-type]  # in a package
         lambda: json.loads("{"),  # in Python's own
     ):
         with pytest.raises((InputError, AttributeError, json.JSONDecodeError)) as raised:

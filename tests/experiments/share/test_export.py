@@ -216,7 +216,7 @@ def test_names_of_others_stay_names(tmp_path: Path) -> None:
     (run / "eval" / f"{EVALUATION}.json").write_text(json.dumps(content))
     assert main(["export", str(run), "--out", str(out)]) == 0
     card = (out / "README.md").read_text()
-    assert ModelCard(card).data.library_name == "metarl"
+    assert ModelCard(card).data["library_name"] == "metarl"
     _, _, text = card.split("---\n", 2)
     outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     outside = re.sub(r"`[^`\n]*`", "", outside)

@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,21 +62,25 @@ def listening(process: int) -> list[str]:
     return [" ".join(row) for row in rows if row[3] == "0A" and row[9] in own]
 
 
+def under_way(out: Path, moment: int) -> bool:
+    return sum(len(iterations(run)) for run in folders(out)) >= moment and bool(writers(out))
+
+
+def all_ended(processes: list[int]) -> bool:
+    return not any(alive(process) for process in processes)
+
+
 def kill_and_go_on(folder: Path, moments: list[int], total: int) -> None:
     """Kill the driver when all runs together have so many iterations; then let it finish."""
     spec, out = write_spec(folder, total), folder / "out"
     for moment in moments:
         driver = start_driver(spec, out)
-        wait_for(
-            lambda moment=moment: (
-                sum(len(iterations(run)) for run in folders(out)) >= moment and writers(out)
-            )
-        )
+        wait_for(partial(under_way, out, moment))
         held = writers(out)
         driver.kill()
         driver.communicate()
         # They save the iteration in hand, and nobody needs to look for them.
-        wait_for(lambda held=held: not any(alive(process) for process in held), 20.0)
+        wait_for(partial(all_ended, held), 20.0)
         for run in folders(out):
             assert iterations(run) == list(range(1, len(iterations(run)) + 1))
     assert main(["sweep", str(spec), "--out", str(out), "--jobs", "2"]) == 0

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from metarl.agents.maml import MamlTrpoConfig
+from metarl.agents.promp import PrompConfig
 from metarl.experiments.arguments import parse, preset_argument
 from metarl.experiments.cli import TrainArgs, main
 from metarl.experiments.experiment import Experiment, to_dict
@@ -34,11 +36,11 @@ def understood(command: tuple[str, ...]) -> TrainArgs:
 
 def test_every_setting_and_seed_is_planned_once(tmp_path: Path) -> None:
     jobs = plan(SPEC, tmp_path)
-    made = {
-        (job.experiment.preset, agent.inner_lr, agent.policy.hidden_sizes, job.experiment.seed)
-        for job in jobs
-        if (agent := job.experiment.agent) is not None
-    }
+    made = set()
+    for job in jobs:
+        agent, seed = job.experiment.agent, job.experiment.seed
+        assert isinstance(agent, MamlTrpoConfig | PrompConfig)
+        made.add((job.experiment.preset, agent.inner_lr, agent.policy.hidden_sizes, seed))
     grid = itertools.product(SPEC.presets, *SPEC.grid.values(), SPEC.seeds)
     assert made == set(grid)
     assert len(jobs) == 16 == len({job.id for job in jobs}) == len({job.folder for job in jobs})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from metarl.agents.maml import MamlTrpoConfig
 from metarl.experiments.experiment import Experiment
 from metarl.experiments.sweep.search_batch import BatchFailedError, go_through, rungs
 from metarl.experiments.sweep.search_result import ranked, score_at, write_best
@@ -18,8 +19,13 @@ from tests.experiments.sweep.searches import METRIC, SPEC, Writer, search_of
 
 def peak_at_one(experiment: Experiment, iteration: int) -> float:
     """Rise with the iterations, and be highest where inner_lr is 1 and there are 40 episodes."""
-    inner_lr = experiment.agent.inner_lr  # type: ignore[union-attr]
-    height = 10.0 - math.log10(inner_lr) ** 2 + experiment.episodes / 100 + experiment.seed
+    assert isinstance(experiment.agent, MamlTrpoConfig)
+    height = (
+        10.0
+        - math.log10(experiment.agent.inner_lr) ** 2
+        + experiment.episodes / 100
+        + experiment.seed
+    )
     return height * iteration / 8
 
 

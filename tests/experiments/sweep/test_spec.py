@@ -1,13 +1,14 @@
 """Specs: what is refused, where it stands, and what is made of the rest."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from metarl.checks import InputError
 from metarl.experiments.experiment import to_dict
 from metarl.experiments.presets import preset
-from metarl.experiments.sweep.spec import Range, SweepSpec, configured, read_spec
+from metarl.experiments.sweep.spec import Range, SweepSpec, Value, configured, read_spec
 
 GOOD = """\
 presets: [maml-trpo/bandit, promp/navigation]
@@ -129,15 +130,19 @@ def test_ranges_are_checked_at_both_ends(tmp_path: Path, text: str, said: str) -
 
 
 def test_a_preset_is_configured_in_the_fields_named_and_in_no_other() -> None:
-    values = {"agent.inner_lr": 1, "agent.policy.hidden_sizes": (3, 4), "env.horizon": 7}
-    changed = to_dict(configured("promp/navigation", 5, values))
-    expected = to_dict(preset("promp/navigation")) | {"seed": 5}
-    expected["agent"] |= {"inner_lr": 1.0}  # type: ignore[operator]
-    expected["agent"]["policy"] |= {"hidden_sizes": [3, 4]}  # type: ignore[index]
-    expected["env"] |= {"horizon": 7}  # type: ignore[operator]
+    values: dict[str, Value] = {
+        "agent.inner_lr": 1,
+        "agent.policy.hidden_sizes": (3, 4),
+        "env.horizon": 7,
+    }
+    changed: dict[str, Any] = to_dict(configured("promp/navigation", 5, values))
+    expected: dict[str, Any] = to_dict(preset("promp/navigation")) | {"seed": 5}
+    expected["agent"] |= {"inner_lr": 1.0}
+    expected["agent"]["policy"] |= {"hidden_sizes": [3, 4]}
+    expected["env"] |= {"horizon": 7}
     assert changed == expected
     # A whole number is the same setting as the fraction it stands for, and has the same id.
-    assert isinstance(changed["agent"]["inner_lr"], float)  # type: ignore[index]
+    assert isinstance(changed["agent"]["inner_lr"], float)
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)

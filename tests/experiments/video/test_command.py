@@ -11,6 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from metarl.envs.drawing import Raster
 from metarl.experiments.arguments import plain_console
@@ -62,6 +63,7 @@ def test_without_a_display_and_an_encoder_play_writes_a_gif(run: Path) -> None:
     with Image.open(io.BytesIO(film.read_bytes())) as image:
         # A panel of 240 pixels; after 3 adaptations the goal is reached in two steps.
         assert film.name == "task0_adaptations3.gif"
+        assert isinstance(image, GifImageFile)
         assert (image.size, image.n_frames) == ((240 + 16, 62 + 240 + 8), 3)
 
 

@@ -7,10 +7,12 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from metarl.checks import InputError
 from metarl.envs.drawing import Raster
 from metarl.experiments.video.files import (
+    Format,
     choose_format,
     gif_durations,
     mp4_fault,
@@ -51,6 +53,7 @@ def test_a_gif_holds_every_frame_at_its_time(tmp_path: Path) -> None:
     path = tmp_path / "film.gif"
     write_video(path, stripes())
     with Image.open(path) as film:
+        assert isinstance(film, GifImageFile)
         assert (film.size, film.info["loop"]) == ((50, 34), 0)
         durations = []
         for place, colour in enumerate(COLOURS):
@@ -134,9 +137,19 @@ def test_the_format_is_what_is_asked_for_or_what_can_be_written() -> None:
     assert chosen == "gif"
     assert note is not None
     assert "pip install 'metarl-suite[video]'" in note
-    for asked, out in (("mp4", None), (None, film.with_suffix(".mp4"))):
+    mp4s: tuple[tuple[Format | None, Path | None], ...] = (
+        ("mp4", None),
+        (None, film.with_suffix(".mp4")),
+    )
+    for asked, out in mp4s:
         with pytest.raises(InputError, match=r"metarl-suite\[video\].*\n.*--format gif"):
-            choose_format(asked, out, lost)  # type: ignore[arg-type]
-    for asked, out in (("gif", "film.mp4"), (None, "film.avi"), ("gif", "film"), (None, "film")):
+            choose_format(asked, out, lost)
+    others: tuple[tuple[Format | None, str], ...] = (
+        ("gif", "film.mp4"),
+        (None, "film.avi"),
+        ("gif", "film"),
+        (None, "film"),
+    )
+    for asked, name in others:
         with pytest.raises(InputError, match="--out must end in the format"):
-            choose_format(asked, Path(out), lost)  # type: ignore[arg-type]
+            choose_format(asked, Path(name), lost)

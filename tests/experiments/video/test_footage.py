@@ -1,6 +1,7 @@
 """Frames of a scene: how many, what they show, what is written above them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ RESULTS = Path(__file__).resolve().parents[3] / "results"
 QUIET = plain_console(quiet=True)
 
 
-def scene_of(run: str, **more: str) -> Scene:
-    return open_scene(SceneArgs(run_dir=RESULTS / run, **more), QUIET)  # type: ignore[arg-type]
+def scene_of(run: str, **more: Any) -> Scene:
+    return open_scene(SceneArgs(run_dir=RESULTS / run, **more), QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_seconds_are_shown_at_their_speed() -> None:
     machine: dict[str, object] = {"device": "cpu", "threads": 1}
     paces = {}
     for run in ("half-cheetah-dir", "walker2d-rand-params", "navigation"):
-        experiment, _, _ = load_run(RESULTS / run, "checkpoints", machine, QUIET)  # type: ignore[arg-type]
+        experiment, _, _ = load_run(RESULTS / run, "checkpoints", machine, QUIET)
         paces[run] = [pace_of(experiment, fps) for fps in (None, 10.0)]
     # Steps of 0.05 s and of 0.008 s.
     assert paces["half-cheetah-dir"] == [Pace(1, 20.0), Pace(2, 10.0)]
