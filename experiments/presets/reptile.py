@@ -110,11 +110,17 @@ def reptile_navigation_ppo() -> Experiment:
 
 
 def reptile_half_cheetah_dir() -> Experiment:
-    """Reptile on half-cheetah direction; no published setting, the task is ProMP's."""
+    """Reptile on half-cheetah direction; no published setting, the task is ProMP's.
+
+    The step size goes linearly to 0 as in the paper's experiments.
+    """
     return Experiment(
         preset="reptile/half-cheetah-dir",
         env=envs.preset("metarl/HalfCheetahDir-v0"),
-        agent=ReptileConfig(outer_optimizer="adam", outer_lr=1e-2, policy=PROMP_NET),
+        agent=ReptileConfig(
+            outer_optimizer="adam", outer_lr=1e-2, anneal_over=100, policy=PROMP_NET
+        ),
+        iterations=100,
         adaptations=2,
     )
 

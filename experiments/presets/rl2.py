@@ -15,8 +15,10 @@ from metarl.envs.tabular import BernoulliBanditConfig
 from metarl.experiments.experiment import Experiment
 
 # Fewer passes through more trials, and a smaller bonus: near the optimum the paper's gains are
-# fractions of a pull, and garage's bonus of 0.02 on every step would cost as much.
-_TABULAR = Rl2Config(epochs=5, entropy_coefficient=0.01)
+# fractions of a pull, and garage's bonus of 0.02 on every step would cost as much. Large steps that
+# grow shorter get there (docs/agents/rl2.md has what smaller ones lose), and a smaller lambda keeps
+# the luck of later pulls out of an action's credit.
+_TABULAR = Rl2Config(epochs=5, entropy_coefficient=0.01, gae_lambda=0.7, learning_rate=3e-3)
 
 
 def rl2_bandit() -> Experiment:
@@ -28,7 +30,7 @@ def rl2_bandit() -> Experiment:
     return Experiment(
         preset="rl2/bandit",
         env=BernoulliBanditConfig(horizon=10),
-        agent=replace(_TABULAR, minibatches=8),
+        agent=replace(_TABULAR, minibatches=8, anneal_over=200),
         iterations=200,
         tasks_per_update=2000,
         episodes=1,
@@ -78,7 +80,7 @@ def rl2_grid_navi() -> Experiment:
     return Experiment(
         preset="rl2/grid-navi",
         env=envs.preset("metarl/GridNavi-v0"),
-        agent=_TABULAR,
+        agent=replace(_TABULAR, anneal_over=500),
         iterations=500,
         tasks_per_update=400,
         episodes=1,
@@ -94,7 +96,7 @@ def rl2_grid_maze() -> Experiment:
     return Experiment(
         preset="rl2/grid-maze",
         env=envs.preset("metarl/GridMaze-v0"),
-        agent=_TABULAR,
+        agent=Rl2Config(epochs=5, entropy_coefficient=0.01),
         iterations=300,
         tasks_per_update=200,
         episodes=1,
