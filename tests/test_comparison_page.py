@@ -90,7 +90,12 @@ def test_what_is_said_of_the_long_bandits() -> None:
         f"it earns {third:.1f} in the third hundred of its meta-iterations and {fifth:.1f} in"
         in text
     )
-    assert f"with {entropy:.1f} nats of entropy left" in text
+    assert f"with {entropy:.2f} nats of entropy left" in text
+    evaluated = fifty_thousand(BANDITS["RL^2"][1])
+    own = statistics.fmean(row[0] for row in evaluated["per_task"])
+    gittins = evaluated["references"]["Gittins"]["mean"][0]
+    assert f"it ends {78.7 - own:.2f} below its paper" in text
+    assert f"and {gittins - own:.2f} below Gittins' index" in text
 
 
 def test_what_is_said_of_half_cheetah() -> None:

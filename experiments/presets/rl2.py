@@ -41,15 +41,15 @@ def rl2_bandit() -> Experiment:
 def rl2_bandit_n100() -> Experiment:
     """RL^2 on Bernoulli bandits, k = 5, a trial of n = 100 pulls (Duan et al. 2016, section 3.1).
 
-    As ``rl2/bandit``, with ten times as many pulls in a trial, a fifth of the trials, 4 minibatches
-    instead of 8, and 500 iterations instead of 200.
+    As ``rl2/bandit``, with ten times as many pulls in a trial, half of the trials, twice the units
+    and 500 iterations instead of 200.
     """
     return Experiment(
         preset="rl2/bandit-n100",
         env=BernoulliBanditConfig(horizon=100),
-        agent=_TABULAR,
+        agent=replace(_TABULAR, memory_size=128, epochs=4, minibatches=8, anneal_over=500),
         iterations=500,
-        tasks_per_update=400,
+        tasks_per_update=1000,
         episodes=1,
         adaptations=0,
     )
