@@ -36,7 +36,8 @@ class PpoConfig:
     learning_rate: float = 1e-3
     """Step size of Adam."""
     anneal_over: int = 0
-    """Meta-iterations over which the step size goes linearly to 0; 0 leaves it as it is."""
+    """Meta-iterations over which the step size goes linearly to 0, where learning ends; 0 leaves it
+    as it is."""
     entropy_coefficient: float = 0.02
     """Weight of the policy's entropy, in nats, in the objective."""
     value_coefficient: float = 0.5
