@@ -109,6 +109,8 @@ def test_what_is_said_of_half_cheetah() -> None:
     told = [row[0] for row in json.loads(file.read_text())["per_task"]]
     assert len([score for score in told if score > 300.0]) == len(told) / 2
     assert len([score for score in told if score < 20.0]) == len(told) / 2
+    (file,) = (RESULTS / "compare/half-cheetah-dir/pretrained-s1/eval").glob("*.json")
+    assert max(map(abs, json.loads(file.read_text())["mean"])) < 1.0
 
 
 def test_what_is_said_of_grid_navi() -> None:
