@@ -113,6 +113,21 @@ def test_what_is_said_of_half_cheetah() -> None:
     assert max(map(abs, json.loads(file.read_text())["mean"])) < 1.0
 
 
+def test_what_is_said_of_random_mdps() -> None:
+    (file,) = (RESULTS / "compare" / "tabular-mdp" / "rl2-s1" / "eval").glob("*.json")
+    result, text = json.loads(file.read_text()), " ".join(PAGE.split())
+    totals = [sum(row) for row in result["per_task"]]
+    error = statistics.stdev(totals) / len(totals) ** 0.5
+    assert f"RL^2 {statistics.fmean(totals):.1f} +- {error:.1f}" in text
+    chance, psrl, best = (
+        result["references"][name]["mean"] for name in ("random", "PSRL", "value iteration")
+    )
+    assert f"earns {sum(chance):.1f}, PSRL {sum(psrl):.1f} and value iteration" in text
+    assert f"which knows the task, {sum(best):.1f}" in text
+    ahead = [own > other for own, other in zip(result["mean"], psrl, strict=True)]
+    assert ahead == [True] * 4 + [False] * 6
+
+
 def test_what_is_said_of_grid_navi() -> None:
     (file,) = (RESULTS / "compare" / "grid-navi" / "rl2-s1" / "eval").glob("*.json")
     result, text = json.loads(file.read_text()), " ".join(PAGE.split())
