@@ -1,7 +1,7 @@
 """Presets of RL^2.
 
 Its papers trained with TRPO or actor-critic, on up to 250,000 steps for each update; here it is PPO
-on 20,000 to 40,000. Discount, lambda, clip, epochs and memory size are those of garage's RL^2 with
+on 20,000 to 100,000. Discount, lambda, clip, epochs and memory size are those of garage's RL^2 with
 PPO unless a preset says otherwise. Tasks are drawn afresh for every trial where they cost nothing
 (E = 1), so that the batch holds as many of them as it can.
 """
@@ -42,8 +42,8 @@ def rl2_bandit() -> Experiment:
 def rl2_bandit_n100() -> Experiment:
     """RL^2 on Bernoulli bandits, k = 5, a trial of n = 100 pulls (Duan et al. 2016, section 3.1).
 
-    As ``rl2/bandit``, with ten times as many pulls in a trial, half of the trials, twice the units
-    and 500 iterations instead of 200.
+    As ``rl2/bandit``, with ten times as many pulls in a trial, half of the trials, twice the units,
+    4 epochs instead of 5, and 500 iterations instead of 200.
     """
     return Experiment(
         preset="rl2/bandit-n100",
