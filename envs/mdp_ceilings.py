@@ -1,4 +1,4 @@
-"""What can be reached in tabular MDPs: by who knows the MDP, and by posterior sampling (PSRL).
+"""What can be reached in tabular MDPs: by who knows the MDP, and by who knows their family.
 
 For S states, A actions, horizon T, transitions P(s' | s, a) and mean rewards r(s, a), with no
 discount and a start in state 0:
@@ -12,11 +12,18 @@ episode. The priors are those that the tasks are drawn from: P(. | s, a) ~ Diric
 posterior adds the counts of transitions; r(s, a) ~ N(1, 1) with rewards N(r, 1), whose posterior
 after n rewards with sum x is N((1 + x) / (1 + n), 1 / (1 + n)).
 
-An episode's return is the exact expectation, in the true MDP, of the policy that was followed.
-Ties go to the first action.
+**Greedy** knows the family too, and neither plans nor explores on purpose: at every step it takes
+the action that is expected to pay best in the present state, of the highest posterior mean
+(1 + x) / (1 + n). Its return shows what planning and exploring can add: where every action leads
+nearly anywhere, little.
+
+An episode's return is the exact expectation, in the true MDP, of the policy that was followed;
+greedy's, which changes from step to step, is the sum of the mean rewards of what it did. Ties go to
+the first action.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -37,7 +44,7 @@ class MDP(NamedTuple):
 
 
 class Knowledge(NamedTuple):
-    """What PSRL knows of K MDPs; sums over all steps so far."""
+    """What has been seen of K MDPs; sums over all steps so far."""
 
     visits: Tensor
     """[K, S, A, S] float64, how often (s, a) led to s'."""
@@ -72,15 +79,28 @@ def random_value(mdp: MDP, horizon: int) -> Tensor:
 
 def psrl(mdp: MDP, horizon: int, episodes: int, streams: Streams) -> Tensor:
     """Run PSRL for a number of episodes; return the expected return [K, episodes] of each."""
-    mdp = MDP(mdp.reward_mean.double(), mdp.transition.double())
-    streams = streams._replace(device=str(mdp.reward_mean.device))
-    knowledge = Knowledge(torch.zeros_like(mdp.transition), torch.zeros_like(mdp.reward_mean))
+    mdp, knowledge, streams = _at_the_start(mdp, streams)
     returns = []
     for episode in range(episodes):
         here = streams.at("episode", episode)
         _, policy = value_iteration(sample_mdp(knowledge, here), horizon)
         returns.append(policy_value(mdp, policy))
-        _explore(mdp, policy, knowledge, here)
+        _play(mdp, partial(_by_policy, policy), knowledge, horizon, here)
+    return torch.stack(returns, -1)
+
+
+def greedy(mdp: MDP, horizon: int, episodes: int, streams: Streams) -> Tensor:
+    """Take what is expected to pay best at once; return the mean rewards [K, episodes] of that."""
+    mdp, knowledge, streams = _at_the_start(mdp, streams)
+    task = torch.arange(len(mdp.reward_mean), device=mdp.reward_mean.device)
+
+    def choose(_time: int, state: Tensor) -> Tensor:
+        return reward_posterior(knowledge)[0][task, state].argmax(-1)
+
+    returns = [
+        _play(mdp, choose, knowledge, horizon, streams.at("episode", episode))
+        for episode in range(episodes)
+    ]
     return torch.stack(returns, -1)
 
 
@@ -98,20 +118,44 @@ def reward_posterior(knowledge: Knowledge) -> tuple[Tensor, Tensor]:
     return (1.0 + knowledge.total) / precision, precision.rsqrt()
 
 
-def _explore(mdp: MDP, policy: Tensor, knowledge: Knowledge, streams: Streams) -> None:
-    """Play one episode of a policy [K, T, S] and add what is seen to the knowledge, in place."""
-    num_tasks, horizon, _ = policy.shape
+def _at_the_start(mdp: MDP, streams: Streams) -> tuple[MDP, Knowledge, Streams]:
+    """Return the MDPs in float64, knowing nothing of them, and streams where they lie."""
+    mdp = MDP(mdp.reward_mean.double(), mdp.transition.double())
+    knowledge = Knowledge(torch.zeros_like(mdp.transition), torch.zeros_like(mdp.reward_mean))
+    return mdp, knowledge, streams._replace(device=str(mdp.reward_mean.device))
+
+
+def _play(
+    mdp: MDP,
+    choose: Callable[[int, Tensor], Tensor],
+    knowledge: Knowledge,
+    horizon: int,
+    streams: Streams,
+) -> Tensor:
+    """Play an episode by actions [K] chosen at a time and in states [K].
+
+    What is seen is added to the knowledge, in place.
+
+    Returns:
+        The sum [K] of the mean rewards of what was done.
+    """
+    num_tasks = len(mdp.reward_mean)
     reward_noise = streams.normal("reward", num_tasks, (horizon,))
     next_noise = streams.uniform("next state", num_tasks, (horizon,))
     cumulative = mdp.transition.cumsum(-1)
-    task = torch.arange(num_tasks, device=policy.device)
-    state = torch.zeros_like(task)
+    task = torch.arange(num_tasks, device=mdp.reward_mean.device)
+    state, earned = torch.zeros_like(task), torch.zeros_like(mdp.reward_mean[:, 0, 0])
     for time in range(horizon):
-        action = policy[task, time, state]
-        at = (task, state, action)
+        at = (task, state, choose(time, state))
+        earned = earned + mdp.reward_mean[at]
         knowledge.total[at] += mdp.reward_mean[at] + reward_noise[:, time]
         state = (next_noise[:, time, None] >= cumulative[at][:, :-1]).sum(-1)
         knowledge.visits[(*at, state)] += 1.0
+    return earned
+
+
+def _by_policy(policy: Tensor, time: int, state: Tensor) -> Tensor:
+    return policy[:, time].gather(-1, state[:, None])[:, 0]
 
 
 def _backed_up(mdp: MDP, value: Tensor) -> Tensor:
@@ -128,6 +172,10 @@ def _psrl(config: TabularMDPConfig, tasks: Tasks, episodes: int, streams: Stream
     return psrl(_mdp(tasks), config.horizon, episodes, streams).float()
 
 
+def _greedy(config: TabularMDPConfig, tasks: Tasks, episodes: int, streams: Streams) -> Tensor:
+    return greedy(_mdp(tasks), config.horizon, episodes, streams).float()
+
+
 def _random(config: TabularMDPConfig, tasks: Tasks, episodes: int, _streams: Streams) -> Tensor:
     floor = random_value(_mdp(tasks), config.horizon)
     return floor[:, None].expand(-1, episodes).float()
@@ -142,6 +190,7 @@ _Ceiling: TypeAlias = Callable[[TabularMDPConfig, Tasks, int, Streams], Tensor]
 
 MDP_CEILINGS: Mapping[str, _Ceiling] = {
     "value iteration": _optimal,
+    "greedy": _greedy,
     "PSRL": _psrl,
     "random": _random,
 }

@@ -96,11 +96,14 @@ def mdp_table(num_tasks: int) -> dict[str, Any]:
     mdp = mdps.MDP(parameter["reward_mean"].double(), parameter["transition"].double())
     best, _ = mdps.value_iteration(mdp, config.horizon)
     floor = mdps.random_value(mdp, config.horizon)
-    returns = mdps.psrl(mdp, config.horizon, max(MDP_EPISODES), STREAMS.at("mdp"))
+    most = max(MDP_EPISODES)
+    sampled = mdps.psrl(mdp, config.horizon, most, STREAMS.at("mdp"))
+    greedy = mdps.greedy(mdp, config.horizon, most, STREAMS.at("mdp"))
     rows = {
         str(number): {
             "random": _summary(floor * number),
-            "PSRL": _summary(returns[:, :number].sum(-1)),
+            "PSRL": _summary(sampled[:, :number].sum(-1)),
+            "greedy": _summary(greedy[:, :number].sum(-1)),
             "value iteration": _summary(best * number),
         }
         for number in MDP_EPISODES

@@ -130,6 +130,8 @@ def _round(env: VectorTaskEnv, agent: Adapter, share: _Share, lane: HasLanes | N
     success = torch.full_like(running, -1, dtype=torch.int8)
     seen, steps, keeper = [obs], [], agent if isinstance(agent, HasMemory) else None
     for time in range(spec.horizon):
+        if _all_over(running):
+            break
         acted = agent.act(adapted, obs, noises[time])
         if lane is None:
             step = env.step(acted.action, running)
@@ -141,7 +143,7 @@ def _round(env: VectorTaskEnv, agent: Adapter, share: _Share, lane: HasLanes | N
         valid = running & ~failed
         ended = step.terminated & valid
         # Where the simulator failed its observation means nothing: the last good one stays.
-        obs = torch.where(failed[..., None], obs, step.obs)
+        obs = torch.where(valid[..., None], step.obs, obs)
         reward = torch.where(valid, step.reward, 0.0)
         seen.append(obs)
         steps.append((acted.action, acted.log_prob, reward, ended, valid))
@@ -151,13 +153,31 @@ def _round(env: VectorTaskEnv, agent: Adapter, share: _Share, lane: HasLanes | N
         over = ~running | (time + 1 == spec.horizon)
         outcome = Outcome(reward, over, valid)
         adapted = keeper.remember(adapted, acted, outcome) if keeper else acted.adapted
-    action, log_prob, reward, terminated, mask = (
-        torch.stack(column, 2) for column in zip(*steps, strict=True)
-    )
-    task_id, seen_obs = tasks.task_id.to(obs.device), torch.stack(seen, 2)
+    action, log_prob, reward, terminated, mask = _filled_up(steps, spec.horizon)
+    seen_obs = torch.stack(seen + [obs] * (spec.horizon + 1 - len(seen)), 2)
+    task_id = tasks.task_id.to(obs.device)
     return Trajectories(
         task_id, seen_obs, action, log_prob, reward, terminated, mask, faulty, success
     ), adapted
+
+
+def _all_over(running: Tensor) -> bool:
+    """Whether no copy runs any more; asked only where the answer does not lie on a GPU."""
+    return running.device.type == "cpu" and not running.any()
+
+
+def _filled_up(steps: Sequence[tuple[Tensor, ...]], horizon: int) -> list[Tensor]:
+    """Return the columns of steps as [K, E, T, ...], 0 where the last of them, the mask, is off.
+
+    What is off the mask then does not depend on when the last copy of a share has ended.
+    """
+    never = [tuple(torch.zeros_like(leaf) for leaf in steps[0])] * (horizon - len(steps))
+    columns = [torch.stack(column, 2) for column in zip(*steps, *never, strict=True)]
+    off = ~columns[-1]
+    return [
+        column.masked_fill_(off.view(*off.shape, *[1] * (column.dim() - 3)), 0)
+        for column in columns
+    ]
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:

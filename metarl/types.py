@@ -130,7 +130,10 @@ class Outcome(NamedTuple):
 
 
 class Trajectories(NamedTuple):
-    """One round of experience: E episodes of each of K tasks; without K inside ``vmap``."""
+    """One round of experience: E episodes of each of K tasks; without K inside ``vmap``.
+
+    What a sampler returns is 0 in every column of steps where the mask is off.
+    """
 
     task_id: Tensor
     """[K] int64, -1 for a task drawn afresh."""

@@ -1,6 +1,8 @@
 """References of tabular MDPs against hand-computed cases and against the environment itself."""
 
 import itertools
+from collections.abc import Callable
+from typing import TypeAlias
 
 import pytest
 import torch
@@ -14,6 +16,9 @@ from metarl.seeding import Streams
 
 NAME = "metarl/TabularMDP-v0"
 STREAMS = Streams(12, ("ceilings",))
+
+Game: TypeAlias = Callable[[MDP, int, int, Streams], Tensor]
+GAMES: tuple[Game, Game] = (ceilings.greedy, ceilings.psrl)
 
 # Action 0 stays and pays 1 in state 0; action 1 pays nothing and leads to state 1 with chance 1/2;
 # state 1 pays 4 for either action and holds on.
@@ -109,9 +114,31 @@ def test_psrl_begins_at_random_and_ends_near_the_best() -> None:
     assert thirds[2] < 0.12 * gap
 
 
-def test_a_block_of_tasks_plays_as_in_the_whole() -> None:
+def test_greedy_tries_until_it_is_pleased_and_does_not_plan() -> None:
+    """Means so far apart that noise does not matter: 0 and -50 disappoint, 90 does not."""
+    means = torch.tensor([[[-50.0, 0.0, 90.0], [0.0, 90.0, 200.0]]])
+    onward = torch.tensor([[0.0, 1.0], [1.0, 0.0]])[:, None].expand(2, 3, 2)
+    returns = ceilings.greedy(MDP(means, onward[None]), 6, 3, STREAMS)
+    # Both states three times an episode. In the second, the best of all is never tried.
+    assert returns.tolist() == [[(-50.0 + 0.0 + 90.0) + (0.0 + 90.0 + 90.0), 540.0, 540.0]]
+    # By hand, the first action pays 1 at once: what the second leads to is not asked.
+    sure = MDP(HAND.reward_mean * 100.0, HAND.transition)
+    assert ceilings.greedy(sure, 4, 2, STREAMS).tolist() == [[400.0, 400.0]]
+
+
+def test_greedy_is_far_better_than_posterior_sampling_in_ten_episodes() -> None:
+    parameter = envs.build(NAME)[0].held_out(300).parameter
+    mdp = MDP(parameter["reward_mean"], parameter["transition"])
+    greedy, sampled = (f(mdp, 10, 10, STREAMS).sum(-1).mean() for f in GAMES)
+    best = 10 * ceilings.value_iteration(mdp, 10)[0].mean()
+    assert 0.70 * best < greedy < 0.75 * best
+    assert sampled < 0.65 * best
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_a_block_of_tasks_plays_as_in_the_whole(game: Game) -> None:
     def play(rows: slice, streams: Streams) -> Tensor:
-        return ceilings.psrl(MDP(*(leaf[rows] for leaf in drawn(5))), 4, 6, streams)
+        return game(MDP(*(leaf[rows] for leaf in drawn(5))), 4, 6, streams)
 
     whole = play(slice(0, 5), STREAMS)
     assert torch.equal(whole, play(slice(0, 5), STREAMS))

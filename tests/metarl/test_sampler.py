@@ -7,8 +7,10 @@ from metarl.sampler import action_noise, scores
 from metarl.types import EnvSpec
 from tests.metarl.scripted import (
     LENGTHS,
+    NEVER,
     SCRIPT,
     STREAMS,
+    Script,
     ScriptedEnv,
     T,
     sample,
@@ -35,7 +37,7 @@ def test_an_observation_stands_before_the_step_that_it_led_to() -> None:
     assert count[0, 2].tolist() == [0, 1, 2, 3, 4, 5]
     assert batch.obs[1, 2, :, 1:].tolist() == [[1, 2]] * (T + 1)
     # The agent's log_prob is the count that it saw when it acted.
-    assert torch.equal(batch.log_prob, count[..., :-1])
+    assert torch.equal(batch.log_prob, count[..., :-1] * batch.mask)
 
 
 def test_masks_end_with_the_episode_and_before_a_fault() -> None:
@@ -76,6 +78,32 @@ def test_a_copy_is_not_stepped_after_its_end() -> None:
     assert steps.tolist() == [[5, 2, 5], [1, 3, 4]]
 
 
+def test_nothing_happens_after_the_last_copys_end() -> None:
+    ends = torch.tensor([[0, 1, 1], [1, NEVER, 0]])
+    faults = torch.full_like(ends, NEVER)
+    faults[1, 1] = 1
+    env = ScriptedEnv(Script(ends, faults))
+    batch, adapted = sample(env)
+    assert len(env.ran) == 2
+    assert adapted["acts"].tolist() == [2, 2]
+    # Each copy's record is what it is beside one that goes on to the end.
+    ends[0, 0] = NEVER
+    longer, _ = sample(ScriptedEnv(Script(ends, faults)))
+    for name, column in batch._asdict().items():
+        beside = getattr(longer, name)
+        assert column.shape == beside.shape, name
+        assert torch.equal(column[1], beside[1]), name
+        assert name == "task_id" or torch.equal(column[0, 1:], beside[0, 1:]), name
+
+
+def test_every_column_is_zero_off_the_mask() -> None:
+    batch, _ = sample(ScriptedEnv(SCRIPT))
+    for name in ("action", "log_prob", "reward", "terminated"):
+        column = getattr(batch, name)
+        assert not column[~batch.mask].any(), name
+        assert column[batch.mask].any(), name
+
+
 def test_rewards_are_the_environments_own_and_zero_off_the_mask() -> None:
     batch, _ = sample(ScriptedEnv(SCRIPT))
     place = torch.tensor([[0, 1, 2], [10, 11, 12]])[..., None]
@@ -113,8 +141,9 @@ def test_noise_does_not_depend_on_how_tasks_are_split(discrete: bool) -> None:
 
 def test_every_step_gets_noise_of_its_own() -> None:
     batch, _ = sample(ScriptedEnv(SCRIPT))
-    assert torch.equal(batch.action, action_noise(ScriptedEnv(SCRIPT).spec, 2, 3, STREAMS))
-    assert len(torch.unique(batch.action)) == batch.action.numel()
+    noise = action_noise(ScriptedEnv(SCRIPT).spec, 2, 3, STREAMS)
+    assert torch.equal(batch.action, noise * batch.mask[..., None])
+    assert len(torch.unique(noise)) == noise.numel()
 
 
 @pytest.mark.parametrize("field", ["obs", "reward"])
