@@ -24,7 +24,8 @@ later episodes is weighed in one sum. After the trial's last step there is nothi
 that episode terminated or ran out of time.
 
 With A_t the generalised advantages over the whole trial, standardised over all steps, and
-rho_t = pi(a_t|h_t) / pi_old(a_t|h_t), each minibatch of whole trials gives a step of Adam on
+rho_t = pi(a_t|h_t) / pi_old(a_t|h_t), each minibatch of whole trials gives a step
+of Adam or Muon on
 
     E[min(rho_t A_t, clip(rho_t, 1 +- epsilon) A_t)] + c_H E[H(pi)] - c_V E[(v_t - y_t)^2]
 
@@ -83,7 +84,8 @@ class Rl2:
         self._spec, self._streams = spec, streams
         self._policy = build_recurrent(spec, config.policy, config.memory_size)
         self.network = self._policy.network
-        self._optimizer = MetaOptimizer(self.network.init(streams), "adam", config.learning_rate)
+        weights = self.network.init(streams)
+        self._optimizer = MetaOptimizer(weights, config.optimizer, config.learning_rate)
         self._num_updates = 0
         # The first values say nothing, and count as 0.
         nothing = torch.zeros((), dtype=torch.float64, device=streams.device)

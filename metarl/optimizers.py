@@ -1,5 +1,14 @@
-"""What owns theta, and outer optimisers over it, whose state is a flat dict of tensors."""
+"""What owns theta, and outer optimisers over it, whose state is a flat dict of tensors.
 
+Muon (Jordan et al. 2024) steps along the nearest orthogonal matrix to a momentum of a matrix's
+gradients, O ~ U V^T where the momentum is U S V^T: what shows in few samples, and has a small
+singular value, moves as far as what shows in all of them. Steps are scaled by 0.2 sqrt(max(rows,
+columns)) (Liu et al. 2025, "Muon is Scalable for LLM Training"), by which an entry moves about as
+far as Adam's would, so that step sizes of one fit the other. Weights that are no matrix, or one of
+a single row or column, go by Adam with the same step size. Weights do not decay.
+"""
+
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import torch
@@ -13,6 +22,8 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
 }
+OuterOptimizerName: TypeAlias = Literal["sgd", "adam", "muon"]
+OUTER_OPTIMIZERS: tuple[OuterOptimizerName, ...] = ("sgd", "adam", "muon")
 
 
 class Theta:
@@ -41,10 +52,10 @@ class Theta:
 class MetaOptimizer(Theta):
     """Owns weights, and what an optimiser remembers of earlier gradients."""
 
-    def __init__(self, params: Params, name: OptimizerName, step_size: float) -> None:
+    def __init__(self, params: Params, name: OuterOptimizerName, step_size: float) -> None:
         super().__init__(params)
-        make = OPTIMIZERS[name]
-        self._optimizer = make(self.params.values(), lr=step_size)  # type: ignore[call-arg]
+        self._optimizer_of = _optimizers(self.params, name, step_size)
+        self._optimizers = tuple(dict.fromkeys(self._optimizer_of.values()))
         # A step along nothing makes the optimiser lay out its memory, which is then set to the
         # start: so the state has the same names before and after the first real step.
         self.step({leaf: torch.zeros_like(value) for leaf, value in params.items()})
@@ -53,14 +64,16 @@ class MetaOptimizer(Theta):
 
     def set_step_size(self, step_size: float) -> None:
         """Change the size of the steps from the next one on."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = step_size
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = step_size
 
     def step(self, gradient: Params) -> None:
         """Take one step down the gradient."""
         for name, leaf in self.params.items():
             leaf.grad = gradient[name]
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
 
     def overwrite(self, params: Params) -> None:
         """Put other weights in place of those there are, and remember what was remembered."""
@@ -81,6 +94,32 @@ class MetaOptimizer(Theta):
         return {
             f"{name}/{what}": value
             for name, leaf in self.params.items()
-            for what, value in self._optimizer.state[leaf].items()
+            for what, value in self._optimizer_of[name].state[leaf].items()
             if isinstance(value, Tensor)
         }
+
+
+def _optimizers(
+    params: Params, name: OuterOptimizerName, step_size: float
+) -> Mapping[str, torch.optim.Optimizer]:
+    """Return which optimiser moves each of the weights."""
+    matrices = [
+        leaf
+        for leaf, value in params.items()
+        if name == "muon" and value.dim() == 2 and min(value.shape) > 1
+    ]
+    rest = [leaf for leaf in params if leaf not in matrices]
+    made: dict[str, torch.optim.Optimizer] = {}
+    if matrices:
+        muon = torch.optim.Muon(
+            [params[leaf] for leaf in matrices],
+            lr=step_size,
+            weight_decay=0.0,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        made |= dict.fromkeys(matrices, muon)
+    if rest:
+        make = OPTIMIZERS["adam" if name == "muon" else name]
+        other = make([params[leaf] for leaf in rest], lr=step_size)  # type: ignore[call-arg]
+        made |= dict.fromkeys(rest, other)
+    return made

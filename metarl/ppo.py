@@ -2,14 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from metarl import trees
 from metarl.annealing import anneal
-from metarl.checks import COUNT, COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE, UNIT, check_fields
+from metarl.checks import (
+    COUNT,
+    COUNT_OR_ZERO,
+    NON_NEGATIVE,
+    POSITIVE,
+    UNIT,
+    check_fields,
+    fault_in_choice,
+)
 from metarl.distributions import Distribution
 from metarl.objectives import clipped
 from metarl.optimizers import MetaOptimizer
@@ -33,8 +41,10 @@ class PpoConfig:
     """Passes through the trials of one meta-iteration."""
     minibatches: int = 4
     """Steps of the optimiser in one pass."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """What takes the steps: Adam, or Muon on matrices of weights and Adam on the rest."""
     learning_rate: float = 1e-3
-    """Step size of Adam."""
+    """Step size."""
     anneal_over: int = 0
     """Meta-iterations over which the step size goes linearly to 0, where learning ends; 0 leaves it
     as it is."""
@@ -60,10 +70,11 @@ class PpoConfig:
                 "value_coefficient": NON_NEGATIVE,
                 "max_gradient_norm": POSITIVE,
             },
+            fault_in_choice(self, "optimizer", ("adam", "muon")),
         )
 
     def step_size(self, updates_done: int) -> float:
-        """Return Adam's step size in the next meta-iteration."""
+        """Return the step size in the next meta-iteration."""
         return anneal(self.learning_rate, 0.0, updates_done, self.anneal_over)
 
 
@@ -198,7 +209,7 @@ def improve(
     streams: Streams,
     processes: Processes,
 ) -> Metrics:
-    """Take ``epochs`` times ``minibatches`` steps of Adam on the clipped objective.
+    """Take ``epochs`` times ``minibatches`` steps on the clipped objective.
 
     Each pass shuffles the trials of all processes in the same way and cuts them into minibatches,
     of which every process works on what it holds; gradients are summed over processes and divided

@@ -69,6 +69,21 @@ def test_our_vec_env_beside_stable_baselines() -> None:
     assert all(figure in text for figure in shown), shown
 
 
+def test_sampling_of_ant_and_walker() -> None:
+    text = PAGE.split("## Sampling")[1].split("What was done")[0]
+    shown = []
+    for name in ("ant-dir", "walker2d-rand-params"):
+        sampling = bench(name)["phases"]["sampling"]
+        rates = {key: entry["median"] for key, entry in sampling.items()}
+        own, bare = (rates[f"share_of_raw_{kind}_controls"] for kind in ("policy", "random"))
+        shown += [f"{round(rates['with_policy'], -2):,.0f}", f"{own:.0%}", f"{bare:.0%}"]
+    told = re.search(
+        r"the ant makes\s([\d,]+) .*?(\d+%).*?(\d+%).*build ([\d,]+), (\d+%) and (\d+%)", text, re.S
+    )
+    assert told
+    assert list(told.groups()) == shown
+
+
 def test_environments() -> None:
     entries = {row["name"].removeprefix("metarl/"): row for row in bench("envs")["environments"]}
     rows = {row[0]: row[1:] for row in rows_below("Environments", 3)}

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from metarl.agents.rl2 import Rl2
+from metarl.checks import InputError
 from metarl.seeding import Streams
 from metarl.types import Trajectories
 from tests.agents.test_rl2 import CONFIG, lived, new_agent, new_env
@@ -33,6 +35,20 @@ def test_the_shuffling_is_a_function_of_the_state() -> None:
     assert torch.equal(results[0][weight], results[1][weight])
     assert not torch.equal(results[0][weight], results[2][weight])
     assert [int(result["num_updates"]) for result in results] == [2, 2, 8]
+
+
+def test_muon_moves_every_weight_and_another_optimiser_is_refused() -> None:
+    env = new_env(False)
+    agent = Rl2(env.spec, replace(CONFIG, optimizer="muon"), Streams(5))
+    start = agent.state_dict()
+    assert "gru.memory_weight/momentum_buffer" in start
+    rounds, _ = lived(agent, env, 1)
+    agent.meta_update(rounds)
+    after = agent.state_dict()
+    assert all(not torch.equal(after[name], start[name]) for name in start if "/" not in name)
+    absent: Any = "sgd"
+    with pytest.raises(InputError, match=r"Rl2Config.optimizer: no 'sgd'.* known: adam, muon"):
+        replace(CONFIG, optimizer=absent)
 
 
 @pytest.mark.parametrize("unit", [1.0, 30.0])

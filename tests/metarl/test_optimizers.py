@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metarl import trees
-from metarl.optimizers import MetaOptimizer
+from metarl.optimizers import OUTER_OPTIMIZERS, MetaOptimizer, OuterOptimizerName
 from metarl.types import Params
 
 PARAMS: Params = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
@@ -47,6 +47,57 @@ def test_first_adam_step_has_the_step_size() -> None:
     optimizer = MetaOptimizer(PARAMS, "adam", 0.01)
     optimizer.step(GRADIENT)
     torch.testing.assert_close(optimizer.params["b"], torch.tensor([0.99, 1.01]))
+
+
+def test_muon_moves_a_matrix_as_far_in_rare_directions_as_in_common_ones() -> None:
+    """A gradient with singular values 1 and 1/100: steps have both near 1."""
+    left, _ = torch.linalg.qr(torch.tensor([[1.0, 2.0], [-3.0, 1.0]]))
+    right, _ = torch.linalg.qr(torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 1.0]]))
+    optimizer = MetaOptimizer(PARAMS, "muon", 0.01)
+    gradient = left @ torch.diag(torch.tensor([1.0, 0.01])) @ right.T
+    optimizer.step(GRADIENT | {"w": gradient})
+    moved = left.T @ (PARAMS["w"] - optimizer.params["w"]) @ right / (0.01 * 0.2 * 3**0.5)
+    # Five iterations in bfloat16 bring singular values to between 0.5 and 1.5.
+    assert 0.5 < moved.diagonal().min() <= moved.diagonal().max() < 1.5
+    assert moved.fill_diagonal_(0.0).abs().max() < 0.05
+    # What is no matrix goes by Adam.
+    torch.testing.assert_close(optimizer.params["b"], torch.tensor([0.99, 1.01]))
+
+
+def test_muon_leaves_single_rows_and_columns_to_adam_and_lets_nothing_decay() -> None:
+    vectors = {"row": torch.ones(1, 4), "column": torch.ones(4, 1)}
+    start = {"w": PARAMS["w"] + 1.0} | vectors
+    optimizer = MetaOptimizer(start, "muon", 0.01)
+    kept = {name.partition("/")[2] for name in optimizer.state_dict() if "row" in name}
+    assert kept == {"", "exp_avg", "exp_avg_sq", "step"}
+    optimizer.step({name: torch.zeros_like(leaf) for name, leaf in start.items()})
+    assert all(torch.equal(optimizer.params[name], leaf) for name, leaf in start.items())
+    only = MetaOptimizer({"w": PARAMS["w"]}, "muon", 0.01)
+    assert set(only.state_dict()) == {"w", "w/momentum_buffer"}
+
+
+@pytest.mark.parametrize("name", OUTER_OPTIMIZERS)
+def test_a_restored_optimiser_goes_on_bit_for_bit(name: OuterOptimizerName) -> None:
+    one, other = (MetaOptimizer(PARAMS, name, 0.01) for _ in range(2))
+    one.step(GRADIENT)
+    before = one.weights()
+    other.load_state_dict(one.state_dict(), "test")
+    for optimizer in (one, other):
+        optimizer.set_step_size(0.02)
+        optimizer.step({leaf: value.flip(0) for leaf, value in GRADIENT.items()})
+        optimizer.step({leaf: -0.3 * value for leaf, value in GRADIENT.items()})
+    assert one.state_dict().keys() == other.state_dict().keys()
+    for leaf, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[leaf]), leaf
+    assert all(not torch.equal(one.params[leaf], before[leaf]) for leaf in PARAMS)
+
+
+@pytest.mark.parametrize("name", OUTER_OPTIMIZERS)
+def test_the_size_of_all_steps_can_be_set(name: OuterOptimizerName) -> None:
+    optimizer = MetaOptimizer(PARAMS, name, 0.01)
+    optimizer.set_step_size(0.0)
+    optimizer.step(GRADIENT)
+    assert all(torch.equal(optimizer.params[leaf], value) for leaf, value in PARAMS.items())
 
 
 @pytest.mark.parametrize(
