@@ -111,6 +111,10 @@ def test_what_is_said_of_half_cheetah() -> None:
     assert len([score for score in told if score < 20.0]) == len(told) / 2
     (file,) = (RESULTS / "compare/half-cheetah-dir/pretrained-s1/eval").glob("*.json")
     assert max(map(abs, json.loads(file.read_text())["mean"])) < 1.0
+    (file,) = (RESULTS / "compare/half-cheetah-dir/promp-s1/eval").glob("*.json")
+    after_one_step = json.loads(file.read_text())["iqm"][1]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"(ProMP: {after_one_step:.0f} after one step)" in readme
 
 
 def test_what_is_said_of_random_mdps() -> None:
