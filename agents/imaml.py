@@ -41,7 +41,7 @@ from metarl.checks import POSITIVE, check_fields, fault_in_choice
 from metarl.gradient_agent import GradientAgent, TrustRegionAgent
 from metarl.implicit_gradient import ProximalConfig, ProximalLoop
 from metarl.linearisation import Term
-from metarl.optimizers import OUTER_OPTIMIZERS, MetaOptimizer, OuterOptimizerName, Theta
+from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName, Theta
 from metarl.outer_objectives import ratio_surrogate
 from metarl.policies import PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
@@ -65,14 +65,14 @@ class ImamlBaseConfig(ProximalConfig, AdvantageConfig):
 class ImamlConfig(ImamlBaseConfig):
     """iMAML with a gradient step outside."""
 
-    outer_optimizer: OuterOptimizerName = "adam"
+    outer_optimizer: OptimizerName = "adam"
     """What takes the step."""
     outer_lr: float = 1e-2
     """eta, or Adam's step size."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fault = fault_in_choice(self, "outer_optimizer", OUTER_OPTIMIZERS)
+        fault = fault_in_choice(self, "outer_optimizer", OPTIMIZERS)
         check_fields(self, {"outer_lr": POSITIVE}, fault)
 
 

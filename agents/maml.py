@@ -42,7 +42,7 @@ from metarl.checks import COUNT, FRACTION, POSITIVE, check_fields, fault_in_choi
 from metarl.gradient_agent import GradientAgent, TrustRegionAgent
 from metarl.linearisation import Term
 from metarl.objectives import InnerObjective
-from metarl.optimizers import OUTER_OPTIMIZERS, MetaOptimizer, OuterOptimizerName, Theta
+from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName, Theta
 from metarl.outer_objectives import clipped_surrogate, log_likelihood_surrogate
 from metarl.policies import PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
@@ -126,14 +126,14 @@ class MamlPpo(GradientAgent):
 class MamlVpgConfig(MamlConfig):
     """MAML with one plain policy-gradient step outside."""
 
-    outer_optimizer: OuterOptimizerName = "adam"
+    outer_optimizer: OptimizerName = "adam"
     """What takes the step."""
     outer_lr: float = 1e-3
     """beta, or Adam's step size."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fault = fault_in_choice(self, "outer_optimizer", OUTER_OPTIMIZERS)
+        fault = fault_in_choice(self, "outer_optimizer", OPTIMIZERS)
         check_fields(self, {"outer_lr": POSITIVE}, fault)
 
 

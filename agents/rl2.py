@@ -24,8 +24,8 @@ later episodes is weighed in one sum. After the trial's last step there is nothi
 that episode terminated or ran out of time.
 
 With A_t the generalised advantages over the whole trial, standardised over all steps, and
-rho_t = pi(a_t|h_t) / pi_old(a_t|h_t), each minibatch of whole trials gives a step
-of Adam or Muon on
+rho_t = pi(a_t|h_t) / pi_old(a_t|h_t), each minibatch of whole trials gives a step of
+Adam, or of Muon (``metarl.optimizers``), on
 
     E[min(rho_t A_t, clip(rho_t, 1 +- epsilon) A_t)] + c_H E[H(pi)] - c_V E[(v_t - y_t)^2]
 
@@ -154,7 +154,7 @@ class Rl2:
         return metrics | {"train/learning_rate": step_size}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return weights, Adam's memory, mu, sigma, and the number of updates.
+        """Return weights, the optimiser's memory, mu, sigma, and the number of updates.
 
         That number names the shuffling.
         """

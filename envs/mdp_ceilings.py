@@ -14,8 +14,7 @@ after n rewards with sum x is N((1 + x) / (1 + n), 1 / (1 + n)).
 
 **Greedy** knows the family too, and neither plans nor explores on purpose: at every step it takes
 the action that is expected to pay best in the present state, of the highest posterior mean
-(1 + x) / (1 + n). Its return shows what planning and exploring can add: where every action leads
-nearly anywhere, little.
+(1 + x) / (1 + n). Where every action leads nearly anywhere it loses little by not planning.
 
 An episode's return is the exact expectation, in the true MDP, of the policy that was followed;
 greedy's, which changes from step to step, is the sum of the mean rewards of what it did. Ties go to

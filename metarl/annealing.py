@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metarl.checks import COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE, check_fields, fault_in_choice
-from metarl.optimizers import OUTER_OPTIMIZERS, MetaOptimizer, OuterOptimizerName
+from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
 from metarl.types import Params
 
 NUM_STEPS = "num_outer_steps"
@@ -30,7 +30,7 @@ def anneal(first: float, last: float, steps_taken: int, over: int) -> float:
 class OuterStepConfig:
     """What takes outer steps, and how long they are."""
 
-    outer_optimizer: OuterOptimizerName = "sgd"
+    outer_optimizer: OptimizerName = "sgd"
     """What takes the step towards the adapted weights."""
     outer_lr: float = 0.1
     """epsilon, or Adam's step size."""
@@ -50,7 +50,7 @@ class OuterStepConfig:
                 "anneal_over": COUNT_OR_ZERO,
                 "outer_lr_final": NON_NEGATIVE,
             },
-            fault_in_choice(self, "outer_optimizer", OUTER_OPTIMIZERS),
+            fault_in_choice(self, "outer_optimizer", OPTIMIZERS),
             f"{owner}.outer_lr_final has no effect with anneal_over=0: say over how many"
             " meta-iterations"
             if self.outer_lr_final and self.anneal_over == 0

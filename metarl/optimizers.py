@@ -2,10 +2,15 @@
 
 Muon (Jordan et al. 2024) steps along the nearest orthogonal matrix to a momentum of a matrix's
 gradients, O ~ U V^T where the momentum is U S V^T: what shows in few samples, and has a small
-singular value, moves as far as what shows in all of them. Steps are scaled by 0.2 sqrt(max(rows,
-columns)) (Liu et al. 2025, "Muon is Scalable for LLM Training"), by which an entry moves about as
-far as Adam's would, so that step sizes of one fit the other. Weights that are no matrix, or one of
-a single row or column, go by Adam with the same step size. Weights do not decay.
+singular value, moves as far as what shows in all of them. It is torch's, with its momentum of 0.95
+(Nesterov's form) and steps scaled by 0.2 sqrt(max(rows, columns)) (Liu et al. 2025, "Muon is
+Scalable for LLM Training"), so that step sizes of Adam serve it too; weights do not decay. Unlike
+the authors' it moves every matrix, the first and the last as well, and takes the gates of a
+recurrent layer, which are stored as one matrix, for one. What is no matrix, or has a single row or
+column, goes by Adam with the same step size.
+
+Torch finds O in bfloat16, which enlarges the last bits of a gradient: what depends on how sums were
+split over processes shows sooner than with Adam.
 """
 
 from collections.abc import Mapping
@@ -22,8 +27,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
 }
-OuterOptimizerName: TypeAlias = Literal["sgd", "adam", "muon"]
-OUTER_OPTIMIZERS: tuple[OuterOptimizerName, ...] = ("sgd", "adam", "muon")
+MetaOptimizerName: TypeAlias = Literal["sgd", "adam", "muon"]
 
 
 class Theta:
@@ -52,7 +56,7 @@ class Theta:
 class MetaOptimizer(Theta):
     """Owns weights, and what an optimiser remembers of earlier gradients."""
 
-    def __init__(self, params: Params, name: OuterOptimizerName, step_size: float) -> None:
+    def __init__(self, params: Params, name: MetaOptimizerName, step_size: float) -> None:
         super().__init__(params)
         self._optimizer_of = _optimizers(self.params, name, step_size)
         self._optimizers = tuple(dict.fromkeys(self._optimizer_of.values()))
@@ -100,7 +104,7 @@ class MetaOptimizer(Theta):
 
 
 def _optimizers(
-    params: Params, name: OuterOptimizerName, step_size: float
+    params: Params, name: MetaOptimizerName, step_size: float
 ) -> Mapping[str, torch.optim.Optimizer]:
     """Return which optimiser moves each of the weights."""
     matrices = [

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ from metarl.returns import generalised_advantages
 from metarl.seeding import Streams
 from metarl.types import Metrics, Params
 
+PpoOptimizerName: TypeAlias = Literal["adam", "muon"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PpoConfig:
@@ -41,7 +43,7 @@ class PpoConfig:
     """Passes through the trials of one meta-iteration."""
     minibatches: int = 4
     """Steps of the optimiser in one pass."""
-    optimizer: Literal["adam", "muon"] = "adam"
+    optimizer: PpoOptimizerName = "adam"
     """What takes the steps: Adam, or Muon on matrices of weights and Adam on the rest."""
     learning_rate: float = 1e-3
     """Step size."""
@@ -70,7 +72,7 @@ class PpoConfig:
                 "value_coefficient": NON_NEGATIVE,
                 "max_gradient_norm": POSITIVE,
             },
-            fault_in_choice(self, "optimizer", ("adam", "muon")),
+            fault_in_choice(self, "optimizer", get_args(PpoOptimizerName)),
         )
 
     def step_size(self, updates_done: int) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metarl.sampler import collect
 from metarl.seeding import Streams
-from metarl.types import Acted, Adapted, EnvSpec, Step, Tasks, Trajectories
+from metarl.types import Acted, Adapted, EnvSpec, Outcome, Step, Tasks, Trajectories
 
 STREAMS = Streams(4, ("sampler",))
 NEVER = 99
@@ -92,6 +92,25 @@ class EchoAgent:
         assert not state
 
 
+class CountingAgent(EchoAgent):
+    """Acts likewise, and remembers of its copies' steps how many counted, and whose end it saw."""
+
+    def begin(self, num_tasks: int, episodes: int) -> Adapted:
+        start = torch.zeros(num_tasks, episodes)
+        return {"acts": torch.zeros(num_tasks), "counted": start, "ended": start.bool()}
+
+    def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
+        acted = super().act(adapted, obs, noise)
+        return acted._replace(adapted=adapted | acted.adapted)
+
+    def remember(self, before: Adapted, acted: Acted, outcome: Outcome) -> Adapted:
+        return {
+            "acts": acted.adapted["acts"],
+            "counted": before["counted"] + outcome.counted,
+            "ended": outcome.ended,
+        }
+
+
 # Task 0: time limit, end after 2 steps, end in the last step. Task 1: fault in the first and in the
 # third step, and an end and a fault at once.
 SCRIPT = Script(
@@ -106,6 +125,6 @@ def tasks(num_tasks: int) -> Tasks:
     return Tasks(torch.arange(num_tasks) + 7, {"nothing": torch.zeros(num_tasks)})
 
 
-def sample(env: ScriptedEnv) -> tuple[Trajectories, Adapted]:
-    agent = EchoAgent()
+def sample(env: ScriptedEnv, agent: EchoAgent | None = None) -> tuple[Trajectories, Adapted]:
+    agent = agent or EchoAgent()
     return collect(env, tasks(2), agent, agent.begin(2, 3), 3, STREAMS)

@@ -1,10 +1,12 @@
 """Weights as trees, and the outer optimiser's state, which is taken over whole or not at all."""
 
+from typing import get_args
+
 import pytest
 import torch
 
 from metarl import trees
-from metarl.optimizers import OUTER_OPTIMIZERS, MetaOptimizer, OuterOptimizerName
+from metarl.optimizers import MetaOptimizer, MetaOptimizerName
 from metarl.types import Params
 
 PARAMS: Params = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
@@ -76,8 +78,8 @@ def test_muon_leaves_single_rows_and_columns_to_adam_and_lets_nothing_decay() ->
     assert set(only.state_dict()) == {"w", "w/momentum_buffer"}
 
 
-@pytest.mark.parametrize("name", OUTER_OPTIMIZERS)
-def test_a_restored_optimiser_goes_on_bit_for_bit(name: OuterOptimizerName) -> None:
+@pytest.mark.parametrize("name", get_args(MetaOptimizerName))
+def test_a_restored_optimiser_goes_on_bit_for_bit(name: MetaOptimizerName) -> None:
     one, other = (MetaOptimizer(PARAMS, name, 0.01) for _ in range(2))
     one.step(GRADIENT)
     before = one.weights()
@@ -92,8 +94,8 @@ def test_a_restored_optimiser_goes_on_bit_for_bit(name: OuterOptimizerName) -> N
     assert all(not torch.equal(one.params[leaf], before[leaf]) for leaf in PARAMS)
 
 
-@pytest.mark.parametrize("name", OUTER_OPTIMIZERS)
-def test_the_size_of_all_steps_can_be_set(name: OuterOptimizerName) -> None:
+@pytest.mark.parametrize("name", get_args(MetaOptimizerName))
+def test_the_size_of_all_steps_can_be_set(name: MetaOptimizerName) -> None:
     optimizer = MetaOptimizer(PARAMS, name, 0.01)
     optimizer.set_step_size(0.0)
     optimizer.step(GRADIENT)

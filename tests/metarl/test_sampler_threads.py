@@ -12,9 +12,11 @@ from metarl import agents, envs
 from metarl.sampler import collect
 from metarl.types import Step, Trajectories
 from tests.metarl.scripted import (
+    LENGTHS,
     NEVER,
     SCRIPT,
     STREAMS,
+    CountingAgent,
     EchoAgent,
     Script,
     ScriptedEnv,
@@ -100,8 +102,8 @@ class TwoLanes(ScriptedEnv):
 
 def test_lanes_give_the_round_of_the_whole_and_step_while_others_act() -> None:
     log: list[str] = []
-    batch, after = sample(TwoLanes(SCRIPT, log))
-    whole, whole_after = sample(ScriptedEnv(SCRIPT))
+    batch, after = sample(TwoLanes(SCRIPT, log), CountingAgent())
+    whole, whole_after = sample(ScriptedEnv(SCRIPT), CountingAgent())
     # A lane counts its tasks from 0: what says "task" in the scripted observation and reward.
     task = torch.arange(2.0)[:, None, None]
     shifted = batch._replace(
@@ -112,8 +114,12 @@ def test_lanes_give_the_round_of_the_whole_and_step_while_others_act() -> None:
     )
     for name, a, b in zip(Trajectories._fields, shifted, whole, strict=True):
         assert torch.equal(a, b), name
-    # All of the second task's episodes are over after four of the five steps.
+    # All of the second task's episodes are over after four of the five steps, when its lane stops.
     assert (after["acts"].tolist(), whole_after["acts"].tolist()) == ([5, 4], [5, 5])
+    for name in ("counted", "ended"):
+        assert torch.equal(after[name], whole_after[name]), name
+    assert after["counted"].tolist() == LENGTHS
+    assert after["ended"].all()
     assert log[:6] == ["start 0", "start 1", "finish 0", "start 0", "finish 1", "start 1"]
 
 
