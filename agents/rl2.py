@@ -25,7 +25,7 @@ that episode terminated or ran out of time.
 
 With A_t the generalised advantages over the whole trial, standardised over all steps, and
 rho_t = pi(a_t|h_t) / pi_old(a_t|h_t), each minibatch of whole trials gives a step of
-Adam, or of Muon (``metarl.optimizers``), on
+Adam, or of Muon (``metarl.muon``), on
 
     E[min(rho_t A_t, clip(rho_t, 1 +- epsilon) A_t)] + c_H E[H(pi)] - c_V E[(v_t - y_t)^2]
 
@@ -46,7 +46,7 @@ from torch import Tensor
 
 from metarl import trees
 from metarl.acting import ActingPolicy, build_recurrent, encoded, joined
-from metarl.checks import COUNT, check_fields
+from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
 from metarl.cuda_graphs import Replayed
 from metarl.distributions import Distribution
 from metarl.optimizers import MetaOptimizer
@@ -66,12 +66,15 @@ class Rl2Config(PpoConfig):
 
     memory_size: int = 64
     """Gated recurrent units."""
+    longest_memory: int = 0
+    """Steps: at first, units forget within 2 to this many of them, each at a pace of its own; with
+    0, all forget half in each step."""
     policy: PolicyConfig = field(default_factory=lambda: PolicyConfig(hidden_sizes=()))
     """Layers between the memory and the action."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, {"memory_size": COUNT})
+        check_fields(self, {"memory_size": COUNT, "longest_memory": COUNT_OR_ZERO})
 
 
 class Rl2:
@@ -82,10 +85,16 @@ class Rl2:
     ) -> None:
         self.config, self.processes = config, processes
         self._spec, self._streams = spec, streams
-        self._policy = build_recurrent(spec, config.policy, config.memory_size)
+        self._policy = build_recurrent(
+            spec, config.policy, config.memory_size, config.longest_memory
+        )
         self.network = self._policy.network
-        weights = self.network.init(streams)
-        self._optimizer = MetaOptimizer(weights, config.optimizer, config.learning_rate)
+        self._optimizer = MetaOptimizer(
+            self.network.init(streams),
+            config.optimizer,
+            config.learning_rate,
+            self.network.stacked,
+        )
         self._num_updates = 0
         # The first values say nothing, and count as 0.
         nothing = torch.zeros((), dtype=torch.float64, device=streams.device)

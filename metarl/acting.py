@@ -205,11 +205,14 @@ def build_acting(spec: EnvSpec, config: PolicyConfig, memory_size: int) -> Actin
     return ReactivePolicy(build_policy(spec, config))
 
 
-def build_recurrent(spec: EnvSpec, config: PolicyConfig, memory_size: int) -> RecurrentPolicy:
+def build_recurrent(
+    spec: EnvSpec, config: PolicyConfig, memory_size: int, longest_memory: int = 0
+) -> RecurrentPolicy:
     """Return a recurrent policy that fits an environment; ``config`` is of its head."""
     head = build_policy(spec._replace(observation_size=memory_size), config)
     num_inputs = spec.observation_size + spec.action_size + 2
-    return RecurrentPolicy(RecurrentActorCritic(num_inputs, memory_size, head))
+    network = RecurrentActorCritic(num_inputs, memory_size, head, longest_memory)
+    return RecurrentPolicy(network)
 
 
 def encoded(action: Tensor, action_size: int) -> Tensor:

@@ -1,25 +1,14 @@
-"""What owns theta, and outer optimisers over it, whose state is a flat dict of tensors.
-
-Muon (Jordan et al. 2024) steps along the nearest orthogonal matrix to a momentum of a matrix's
-gradients, O ~ U V^T where the momentum is U S V^T: what shows in few samples, and has a small
-singular value, moves as far as what shows in all of them. It is torch's, with its momentum of 0.95
-(Nesterov's form) and steps scaled by 0.2 sqrt(max(rows, columns)) (Liu et al. 2025, "Muon is
-Scalable for LLM Training"), so that step sizes of Adam serve it too; weights do not decay. Unlike
-the authors' it moves every matrix, the first and the last as well, and takes the gates of a
-recurrent layer, which are stored as one matrix, for one. What is no matrix, or has a single row or
-column, goes by Adam with the same step size.
-
-Torch finds O in bfloat16, which enlarges the last bits of a gradient: what depends on how sums were
-split over processes shows sooner than with Adam.
-"""
+"""What owns theta, and outer optimisers over it, whose state is a flat dict of tensors."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from metarl import trees
+from metarl.muon import Muon
 from metarl.types import Params
 
 OptimizerName: TypeAlias = Literal["sgd", "adam"]
@@ -54,11 +43,25 @@ class Theta:
 
 
 class MetaOptimizer(Theta):
-    """Owns weights, and what an optimiser remembers of earlier gradients."""
+    """Owns weights, and what an optimiser remembers of earlier gradients.
 
-    def __init__(self, params: Params, name: MetaOptimizerName, step_size: float) -> None:
+    Args:
+        params: the weights to begin with.
+        name: SGD, Adam, or Muon, which leaves to Adam what is no matrix or has one row or column.
+        step_size: of all of them.
+        stacked: by name of a leaf, how many matrices it holds one below the other, where it is more
+            than one; Muon moves each by itself.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        name: MetaOptimizerName,
+        step_size: float,
+        stacked: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         super().__init__(params)
-        self._optimizer_of = _optimizers(self.params, name, step_size)
+        self._optimizer_of = _optimizers(self.params, name, step_size, stacked)
         self._optimizers = tuple(dict.fromkeys(self._optimizer_of.values()))
         # A step along nothing makes the optimiser lay out its memory, which is then set to the
         # start: so the state has the same names before and after the first real step.
@@ -104,7 +107,7 @@ class MetaOptimizer(Theta):
 
 
 def _optimizers(
-    params: Params, name: MetaOptimizerName, step_size: float
+    params: Params, name: MetaOptimizerName, step_size: float, stacked: Mapping[str, int]
 ) -> Mapping[str, torch.optim.Optimizer]:
     """Return which optimiser moves each of the weights."""
     matrices = [
@@ -115,12 +118,7 @@ def _optimizers(
     rest = [leaf for leaf in params if leaf not in matrices]
     made: dict[str, torch.optim.Optimizer] = {}
     if matrices:
-        muon = torch.optim.Muon(
-            [params[leaf] for leaf in matrices],
-            lr=step_size,
-            weight_decay=0.0,
-            adjust_lr_fn="match_rms_adamw",
-        )
+        muon = Muon([(params[leaf], stacked.get(leaf, 1)) for leaf in matrices], step_size)
         made |= dict.fromkeys(matrices, muon)
     if rest:
         make = OPTIMIZERS["adam" if name == "muon" else name]

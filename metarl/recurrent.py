@@ -1,5 +1,6 @@
 """Networks with memory, as functions of their weights, which all tasks share."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,11 +15,13 @@ from metarl.types import Params
 _GATES = 3  # reset, update and candidate, in this order
 
 
-def init_gru(num_inputs: int, num_units: int, streams: Streams) -> Params:
+def init_gru(num_inputs: int, num_units: int, streams: Streams, longest_memory: int = 0) -> Params:
     """Draw the weights of a layer of gated recurrent units (Cho et al. 2014).
 
     Each gate's weights are Glorot uniform on the inputs and orthogonal on the memory (Saxe et al.
-    2014), as in Duan et al. 2016; biases are 0.
+    2014), as in Duan et al. 2016, where biases are 0: a unit then forgets half in each step. With a
+    ``longest_memory`` of L steps, the update gate's are log(u), u ~ U[1, L - 1] (Tallec and
+    Ollivier 2018, section 2.2): units forget within u + 1 steps, some soon and most of them late.
     """
     limit = (6.0 / (num_inputs + num_units)) ** 0.5
     uniform = streams.uniform("inputs", 1, (_GATES * num_units, num_inputs))[0]
@@ -27,11 +30,15 @@ def init_gru(num_inputs: int, num_units: int, streams: Streams) -> Params:
     q, r = torch.linalg.qr(normal)
     rotations = q * torch.sgn(torch.diagonal(r, dim1=-2, dim2=-1))[:, None, :]
     zeros = torch.zeros(_GATES * num_units, device=uniform.device)
+    bias = zeros.clone()
+    if longest_memory > 2:
+        share = streams.uniform("time constants", 1, (num_units,))[0]
+        bias[num_units : 2 * num_units] = torch.log1p(share * (longest_memory - 2.0))
     return {
         "input_weight": (2.0 * uniform - 1.0) * limit,
         "memory_weight": rotations.reshape(-1, num_units).to(uniform),
-        "input_bias": zeros,
-        "memory_bias": zeros.clone(),
+        "input_bias": bias,
+        "memory_bias": zeros,
     }
 
 
@@ -75,11 +82,20 @@ class RecurrentActorCritic(NamedTuple):
     num_units: int
     policy: MlpPolicy
     """Sees the memory where others see an observation."""
+    longest_memory: int = 0
+    """Steps, as ``init_gru`` takes them."""
+
+    @property
+    def stacked(self) -> Mapping[str, int]:
+        """How many matrices some of the weights hold one below the other, by name."""
+        return {"gru.input_weight": _GATES, "gru.memory_weight": _GATES}
 
     def init(self, streams: Streams) -> Params:
         """Draw fresh weights, named ``gru.``, ``policy.`` and ``value.``"""
         parts = {
-            "gru": init_gru(self.num_inputs, self.num_units, streams.at("gru")),
+            "gru": init_gru(
+                self.num_inputs, self.num_units, streams.at("gru"), self.longest_memory
+            ),
             "policy": self.policy.init(streams.at("policy")),
             "value": networks.init_mlp((self.num_units, 1), streams.at("value")),
         }

@@ -29,6 +29,7 @@ CORE = (
         "cuda_graphs",
         "processes",
         "bundle",
+        "muon",
     ),
     (
         "background",

@@ -41,7 +41,10 @@ def test_muon_moves_every_weight_and_another_optimiser_is_refused() -> None:
     env = new_env(False)
     agent = Rl2(env.spec, replace(CONFIG, optimizer="muon"), Streams(5))
     start = agent.state_dict()
-    assert "gru.memory_weight/momentum_buffer" in start
+    assert "gru.memory_weight/momentum" in start
+    gates = {"gru.input_weight": 3, "gru.memory_weight": 3}
+    assert agent.network.stacked == gates
+    assert all(start[name].shape[0] == 3 * CONFIG.memory_size for name in gates)
     rounds, _ = lived(agent, env, 1)
     agent.meta_update(rounds)
     after = agent.state_dict()

@@ -59,9 +59,8 @@ def test_muon_moves_a_matrix_as_far_in_rare_directions_as_in_common_ones() -> No
     gradient = left @ torch.diag(torch.tensor([1.0, 0.01])) @ right.T
     optimizer.step(GRADIENT | {"w": gradient})
     moved = left.T @ (PARAMS["w"] - optimizer.params["w"]) @ right / (0.01 * 0.2 * 3**0.5)
-    # Five iterations in bfloat16 bring singular values to between 0.5 and 1.5.
-    assert 0.5 < moved.diagonal().min() <= moved.diagonal().max() < 1.5
-    assert moved.fill_diagonal_(0.0).abs().max() < 0.05
+    assert 0.65 < moved.diagonal().min() <= moved.diagonal().max() < 1.25
+    assert moved.fill_diagonal_(0.0).abs().max() < 1e-3
     # What is no matrix goes by Adam.
     torch.testing.assert_close(optimizer.params["b"], torch.tensor([0.99, 1.01]))
 
@@ -75,7 +74,16 @@ def test_muon_leaves_single_rows_and_columns_to_adam_and_lets_nothing_decay() ->
     optimizer.step({name: torch.zeros_like(leaf) for name, leaf in start.items()})
     assert all(torch.equal(optimizer.params[name], leaf) for name, leaf in start.items())
     only = MetaOptimizer({"w": PARAMS["w"]}, "muon", 0.01)
-    assert set(only.state_dict()) == {"w", "w/momentum_buffer"}
+    assert set(only.state_dict()) == {"w", "w/momentum"}
+
+
+def test_muon_takes_gates_for_matrices_of_their_own() -> None:
+    gates = {"gates": torch.arange(12.0).reshape(6, 2)}
+    whole = MetaOptimizer(gates, "muon", 0.01)
+    apart = MetaOptimizer(gates, "muon", 0.01, {"gates": 3})
+    for optimizer in (whole, apart):
+        optimizer.step({"gates": torch.arange(12.0).reshape(6, 2).cos()})
+    assert not torch.allclose(whole.params["gates"], apart.params["gates"], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", get_args(MetaOptimizerName))

@@ -55,6 +55,23 @@ def test_fresh_weights() -> None:
         assert not torch.equal(params[name], other[name])
 
 
+def test_units_may_begin_with_memories_of_many_lengths() -> None:
+    """Where nothing comes in, a unit of update bias b keeps a share sigmoid(b) in each step."""
+    plain, slow = (init_gru(X, 400, Streams(1), longest) for longest in (0, 50))
+    reset, update, candidate = slow["input_bias"].chunk(3)
+    assert not reset.any()
+    assert not candidate.any()
+    kept = update.sigmoid()
+    lengths = 1.0 / (1.0 - kept)
+    assert 2.0 <= lengths.min() < 3.0
+    assert 48.0 < lengths.max() <= 50.0
+    assert 23.0 < lengths.mean() < 29.0
+    for name in ("input_weight", "memory_weight", "memory_bias"):
+        assert torch.equal(plain[name], slow[name])
+    for short in (1, 2):
+        assert not init_gru(X, H, Streams(1), short)["input_bias"].any()
+
+
 def test_orthogonal_weights_have_no_preferred_sign() -> None:
     drawn = [init_gru(1, 2, Streams(seed))["memory_weight"][0, 0] for seed in range(200)]
     assert 60 < sum(bool(entry > 0) for entry in drawn) < 140
