@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from metarl.annealing import OuterStepConfig
 from metarl.checkpoint import latest_checkpoint
 from metarl.checks import InputError
 from metarl.experiments.evaluation.files import report
@@ -17,6 +18,7 @@ from metarl.experiments.group import StopRequest, as_one, claim_machine
 from metarl.experiments.progress import Progress
 from metarl.experiments.record import Record, Sitting, Wishes
 from metarl.logger import read_metrics
+from metarl.ppo import PpoConfig
 from metarl.processes import ALONE, Processes
 from metarl.protocols import HasMemory
 from metarl.runs import Config, RunFolder, config_id, default_run_folder
@@ -56,6 +58,7 @@ def train(
             if processes.leads:
                 run = stack.enter_context(_open_folder(progress, out))
                 record = stack.enter_context(Record(progress, run, console, sitting))
+                _tell_of_steps_of_zero(experiment, console)
         with as_one(processes):
             progress.align()
         if not progress.over:
@@ -83,6 +86,17 @@ def _open_folder(progress: Progress, out: Path | None) -> RunFolder:
     _refuse_fewer_iterations(experiment, out)
     facts: Config = {"processes": progress.processes.size}
     return RunFolder.open(out, config, FREE_FIELDS, facts)
+
+
+def _tell_of_steps_of_zero(experiment: Experiment, console: Console) -> None:
+    agent, iterations = experiment.agent, experiment.iterations
+    if isinstance(agent, PpoConfig | OuterStepConfig) and agent.step_size(iterations - 1) == 0.0:
+        console.print(
+            f"note: steps have shrunk to nothing after {agent.anneal_over} of {iterations}"
+            f" meta-iterations; to learn in all of them, set --agent.anneal-over {iterations}, or 0"
+            " for steps of one size",
+            soft_wrap=True,
+        )
 
 
 def _refuse_fewer_iterations(experiment: Experiment, out: Path) -> None:

@@ -62,9 +62,9 @@ def rl2_tabular_mdp() -> Experiment:
     What the paper's table counts is the sum over the 10 rounds of the evaluation. Batch and number
     of iterations are ours. So is the layer after the memory, which can look up what is known
     of the present state; the paper has none, and 256 units. Ours are Muon, units that forget slowly
-    at first, and a discount of 0, where the paper has 0.99: in these MDPs there is little to gain by
-    planning (docs/ceilings.md), and sums over later steps drown what the memory of one state is
-    worth (docs/agents/rl2.md).
+    at first, and a discount of 0, where the paper has 0.99: in these MDPs planning gains little
+    (docs/ceilings.md), and sums over later steps drown what the memory of one state is worth
+    (docs/agents/rl2.md).
     """
     return Experiment(
         preset="rl2/tabular-mdp",
