@@ -43,6 +43,19 @@ def test_before_and_after() -> None:
         assert float(ratio) == pytest.approx(old / new, abs=0.011)
 
 
+def test_iterations_on_another_machine() -> None:
+    names = ("half-cheetah-dir", "navigation_64-64", "bandit_20-tasks", "reptile_navigation")
+    phases = [bench(f"{name}_amd-iteration")["phases"] for name in names]
+    cheetah, navigation, bandit, reptile = (
+        one["iteration"]["meta_iteration"]["median"] for one in phases
+    )
+    text = " ".join(PAGE.split())
+    shown = f"{cheetah:.1f} s, {navigation:.2f} s, {1e3 * bandit:.0f} ms and {reptile:.2f} s;"
+    physics = 160_000 / phases[0]["sampling"]["raw_random_controls"]["median"]
+    assert f"{shown} its bare half-cheetah physics takes {physics:.1f} s" in text
+    assert cheetah / physics == pytest.approx(2.0, abs=0.05)
+
+
 def test_sampling_beside_physics_and_peers() -> None:
     result = bench("half-cheetah-dir")
     sampling = {name: entry["median"] for name, entry in result["phases"]["sampling"].items()}
