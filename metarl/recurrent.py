@@ -21,7 +21,7 @@ def init_gru(num_inputs: int, num_units: int, streams: Streams, longest_memory: 
     Each gate's weights are Glorot uniform on the inputs and orthogonal on the memory (Saxe et al.
     2014), as in Duan et al. 2016, where biases are 0: a unit then forgets half in each step. With a
     ``longest_memory`` of L steps, the update gate's are log(u), u ~ U[1, L - 1] (Tallec and
-    Ollivier 2018, section 2.2): units forget within u + 1 steps, some soon and most of them late.
+    Ollivier 2018): units forget within u + 1 steps, some soon and most of them late.
     """
     limit = (6.0 / (num_inputs + num_units)) ** 0.5
     uniform = streams.uniform("inputs", 1, (_GATES * num_units, num_inputs))[0]
