@@ -127,7 +127,8 @@ def test_the_vector_face_tells_what_gymnasiums_own_tells(mode: AutoresetMode) ->
     action[2, 0] = 0.5
     for _ in range(10):
         one, other = ours.step(action), theirs.step(action)
-        for a, b in zip(one[:4], other[:4], strict=True):
+        results: list[tuple[Any, Any]] = list(zip(one[:4], other[:4], strict=True))
+        for a, b in results:
             assert np.array_equal(a, b)
         assert_same_infos(one[4], other[4])
 
