@@ -123,13 +123,19 @@ def test_what_is_said_of_random_mdps() -> None:
     totals = [sum(row) for row in result["per_task"]]
     error = statistics.stdev(totals) / len(totals) ** 0.5
     assert f"RL^2 {statistics.fmean(totals):.1f} +- {error:.1f}" in text
-    chance, psrl, best = (
-        result["references"][name]["mean"] for name in ("random", "PSRL", "value iteration")
+    chance, psrl, greedy, best = (
+        result["references"][name]["mean"]
+        for name in ("random", "PSRL", "greedy", "value iteration")
     )
-    assert f"earns {sum(chance):.1f}, PSRL {sum(psrl):.1f} and value iteration" in text
+    assert f"earns {sum(chance):.1f}, PSRL {sum(psrl):.1f}, a greedy player" in text
+    assert f"knows the family {sum(greedy):.1f} and value iteration" in text
     assert f"which knows the task, {sum(best):.1f}" in text
-    ahead = [own > other for own, other in zip(result["mean"], psrl, strict=True)]
-    assert ahead == [True] * 4 + [False] * 6
+    share, published = statistics.fmean(totals) / sum(best), 156.2 / sum(best)
+    shares = f"{share:.3f} of value iteration, where the published RL^2, 156.2, has {published:.3f}"
+    assert shares.replace("0.", ".") in text
+    assert all(own > other for own, other in zip(result["mean"], psrl, strict=True))
+    ahead = [own > other for own, other in zip(result["mean"], greedy, strict=True)]
+    assert ahead == [True] + [False] * 9
 
 
 def test_what_is_said_of_grid_navi() -> None:
