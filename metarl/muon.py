@@ -10,9 +10,9 @@ many states, as far as what all of them do. The factor is that of Liu et al. 202
 for LLM Training"), with which step sizes of Adam serve Muon too. Weights do not decay. Unlike the
 authors', who leave the first and the last layer to Adam, it is used for every matrix.
 
-O comes from five iterations of Newton and Schulz with the authors' coefficients, which enlarge a
-singular value of a hundredth of |N| to about 1, and leave them between 0.7 and 1.2. In float32:
-``torch.optim.Muon`` has bfloat16, whose rounding is as large as the weak directions are.
+O comes from five iterations of Newton and Schulz with the authors' coefficients, which bring
+singular values to between 0.7 and 1.2, also of directions a hundredth as strong as N as a whole. In
+float32: ``torch.optim.Muon`` has bfloat16, whose rounding is as large as the weak directions are.
 """
 
 from collections.abc import Iterable
