@@ -56,6 +56,17 @@ def test_iterations_on_another_machine() -> None:
     assert cheetah / physics == pytest.approx(2.0, abs=0.05)
 
 
+def test_iterations_of_further_families() -> None:
+    text = " ".join(PAGE.split("Of further families")[1].split("## Sampling")[0].split())
+    names = ("ant-dir_update", "walker2d-rand-params_update", "rl2_grid-navi", "rl2_grid-maze")
+    ant, walker, navi, maze = (bench(name)["phases"]["iteration"] for name in names)
+    seconds = [one["meta_iteration"]["median"] for one in (ant, walker, navi, maze)]
+    assert f"takes {seconds[0]:.1f} s, of which {ant['stepping']['median']:.0%} are" in text
+    assert f"{seconds[1]:.1f} s, of which {walker['update']['median']:.0%} are the update" in text
+    assert f"{seconds[2]:.2f} s and `rl2/grid-maze` {seconds[3]:.2f} s" in text
+    assert all(0.85 < one["update"]["median"] < 0.95 for one in (navi, maze))
+
+
 def test_sampling_beside_physics_and_peers() -> None:
     result = bench("half-cheetah-dir")
     sampling = {name: entry["median"] for name, entry in result["phases"]["sampling"].items()}
