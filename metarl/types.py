@@ -132,7 +132,7 @@ class Outcome(NamedTuple):
 class Trajectories(NamedTuple):
     """One round of experience: E episodes of each of K tasks; without K inside ``vmap``.
 
-    What a sampler returns is 0 in every column of steps where the mask is off.
+    Where the mask is off, a sampler returns 0 as action, log_prob, reward and terminated.
     """
 
     task_id: Tensor

@@ -138,6 +138,16 @@ def test_what_is_said_of_random_mdps() -> None:
     assert ahead == [True] + [False] * 9
 
 
+def test_what_the_page_of_rl2_says_of_random_mdps() -> None:
+    run = RESULTS / "compare" / "tabular-mdp" / "rl2-s1"
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    returns = [json.loads(line)["meta/post_return"] for line in lines]
+    early, later, last = (statistics.fmean(returns[end - 10 : end]) for end in (60, 300, 800))
+    text = " ".join((ROOT / "docs" / "agents" / "rl2.md").read_text(encoding="utf-8").split())
+    assert f"instead of 2, it earned {early:.1f}." in text
+    assert f"slowly: {later:.1f} after 15M steps, {last:.1f} after 40M" in text
+
+
 def test_what_is_said_of_grid_navi() -> None:
     (file,) = (RESULTS / "compare" / "grid-navi" / "rl2-s1" / "eval").glob("*.json")
     result, text = json.loads(file.read_text()), " ".join(PAGE.split())
