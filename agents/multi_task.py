@@ -92,7 +92,7 @@ class JointLearner(GradientAgent):
 
     def learn(self, batch: Trajectories) -> Metrics:
         """Take one step on a round that theta collected."""
-        lesson = self.joint_lesson(batch)
+        lesson = self.joint_lesson(batch).to_longest_episode()
         steps = self.processes.total(lesson.mask.sum().double()).clamp(min=1)
         weights = (lesson.mask / steps).to(lesson.log_prob)
         return trust_region_update(

@@ -75,6 +75,17 @@ class Lesson(NamedTuple):
         """Return that of some of each task's episodes."""
         return Lesson(*(field[:, episodes] for field in self))
 
+    def to_longest_episode(self) -> "Lesson":
+        """Return it without the steps at the end that no episode has reached.
+
+        Masked steps count for nothing, but work is done on them: episodes that fall leave most of
+        a round to them. On a GPU, where to ask for the longest would be to wait for it, all stay.
+        """
+        if self.mask.device.type != "cpu":
+            return self
+        longest = max(1, int(self.mask.sum(-1).max()))
+        return Lesson(*(field[:, :, :longest].contiguous() for field in self))
+
 
 class Rounds(NamedTuple):
     """What K tasks adapt to, and what the adapted policies are judged on."""

@@ -58,7 +58,7 @@ class GradientAgent:
 
     def experience(self, rounds: Sequence[Trajectories]) -> Rounds:
         """Return what the rounds of a meta-update teach, each task counting the same."""
-        *lessons, last = [self.lesson(batch) for batch in rounds]
+        *lessons, last = [self.lesson(batch).to_longest_episode() for batch in rounds]
         return Rounds(lessons, last, self.sample_weights(last))
 
     def sample_weights(self, lesson: Lesson) -> Tensor:

@@ -131,7 +131,8 @@ class AfterAdaptation:
     ) -> None:
         self._loop, self._like, self._rounds = loop, like, rounds
         self._blocks, self._processes = blocks, processes
-        self._cuts = blocks.cut(loop.policy, rounds.last)
+        longest = max((*rounds.lessons, rounds.last), key=lambda lesson: lesson.mask.shape[-1])
+        self._cuts = blocks.cut(loop.policy, longest)
 
     @property
     def weights(self) -> Tensor:
@@ -218,14 +219,15 @@ class AfterAdaptation:
     def _bytes_of(self, rows: slice) -> int:
         """Estimate what the linearisation of a block remembers, from above."""
         lessons, last, _ = self._rounds
-        samples = last.mask[rows].numel() * last.log_prob.element_size()
         # In closed form: three numbers for each unit and adaptation, one at the last round, and a
         # few for each sample and output. Automatic differentiation keeps more.
         units = _units(self._loop.policy, last)
-        per_sample = sum(units) * (3 * len(lessons) + 1)
-        per_sample += 4 * (1 + units[-1]) * (len(lessons) + 1)
+        floats = sum(
+            lesson.mask[rows].numel() * (per_unit * sum(units) + 4 * (1 + units[-1]))
+            for lesson, per_unit in (*((lesson, 3) for lesson in lessons), (last, 1))
+        )
         closed = has_closed_form(self._loop.policy, self._loop.config)
-        return samples * per_sample * (1 if closed else 16)
+        return floats * last.log_prob.element_size() * (1 if closed else 16)
 
     def _map(self, work: Callable[[slice], _ResultT], cuts: list[slice]) -> list[_ResultT]:
         return _map(work, cuts, self._loop.policy, self._rounds.last)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl import agents
+from metarl import agents, envs
 from metarl.agents.maml import MamlTrpoConfig
 from metarl.agents.reptile import ReptileConfig
 from metarl.checks import InputError
+from metarl.envs.walker2d import Walker2dRandParamsConfig
 from metarl.protocols import Algorithm
 from metarl.sampler import adaptation_rounds
 from metarl.seeding import Streams
@@ -79,6 +80,36 @@ def test_meta_update_trains_every_weight(world: World, adaptations: int) -> None
     for name, leaf in agent.state_dict().items():
         assert torch.isfinite(leaf).all(), name
         assert not torch.equal(leaf, before[name]), f"{name} was not trained"
+
+
+def test_steps_after_the_last_end_teach_nothing(agent_name: str) -> None:
+    config = Walker2dRandParamsConfig(horizon=60)
+    distribution, env = envs.build("metarl/Walker2dRandParams-v0", config)
+
+    def new_agent() -> Algorithm:
+        return agents.build(agent_name, env.spec, SMALL_AGENTS[agent_name], seed=3)
+
+    agent, other = new_agent(), new_agent()
+    rounds = rounds_of(World(distribution, env, new_agent), agent, 1, seed=5)
+    last = max(int(batch.mask.sum(-1).max()) for batch in rounds)
+    assert last < 60, "one never fell"
+    before = flat(agent)
+    agent.meta_update(rounds)
+    other.meta_update([until(batch, last) for batch in rounds])
+    # Conjugate gradients in float32 make up to 0.05 of the last bits; other agents next to nothing.
+    assert (flat(other) - flat(agent)).norm() <= 0.1 * (flat(agent) - before).norm()
+
+
+def flat(agent: Algorithm) -> Tensor:
+    leaves = [leaf.flatten().double() for leaf in agent.state_dict().values()]
+    return torch.cat([torch.zeros(1, dtype=torch.float64), *leaves])
+
+
+def until(batch: Trajectories, steps: int) -> Trajectories:
+    """Cut a round off after so many steps."""
+    columns = ("action", "log_prob", "reward", "terminated", "mask")
+    cut = {name: getattr(batch, name)[:, :, :steps] for name in columns}
+    return batch._replace(obs=batch.obs[:, :, : steps + 1], **cut)
 
 
 def test_state_round_trips_and_training_goes_on_the_same(world: World) -> None:

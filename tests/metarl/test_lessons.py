@@ -2,8 +2,9 @@
 
 import torch
 
-from metarl.adaptation import AdvantageConfig, prepare
-from metarl.types import Trajectories
+from metarl.adaptation import AdvantageConfig, Lesson, prepare
+from metarl.types import EnvSpec, Trajectories
+from tests.conftest import random_lesson
 
 TASKS, EPISODES, HORIZON = 2, 20, 81
 
@@ -50,3 +51,24 @@ def test_one_find_is_news_to_its_task_alone() -> None:
     assert advantage[0].std() > 0.9
     assert advantage[0, 3, 40] > 3.0
     assert advantage[1].std() < 0.3
+
+
+def until(lesson: Lesson, *longest: int) -> Lesson:
+    """Cut each task's episodes off after so many steps."""
+    time = torch.arange(lesson.mask.shape[-1])
+    return lesson._replace(mask=lesson.mask & (time < torch.tensor(longest)[:, None, None]))
+
+
+def test_steps_that_no_episode_has_reached_are_dropped_and_no_other() -> None:
+    whole = random_lesson((TASKS, 3, 9), EnvSpec("test", 2, 2, False, 9, False), seed=0)
+    lesson = until(whole, 4, 6)
+    cut = lesson.to_longest_episode()
+    for name, before, after in zip(Lesson._fields, lesson, cut, strict=True):
+        assert torch.equal(before[:, :, :6], after), name
+        assert after.shape[2] == 6, name
+    assert all(map(torch.equal, whole, whole.to_longest_episode()))
+
+
+def test_a_round_without_a_step_keeps_one() -> None:
+    lesson = random_lesson((TASKS, 3, 9), EnvSpec("test", 2, 2, False, 9, False), seed=0)
+    assert until(lesson, 0, 0).to_longest_episode().mask.shape == (TASKS, 3, 1)
