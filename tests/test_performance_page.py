@@ -67,6 +67,15 @@ def test_iterations_of_further_families() -> None:
     assert all(0.85 < one["update"]["median"] < 0.95 for one in (navi, maze))
 
 
+def test_the_update_of_a_walker_that_falls() -> None:
+    name = "walker2d-rand-params_update"
+    now, before = (
+        bench(name + when)["phases"]["update"]["meta_update"]["median"] for when in ("", "-before")
+    )
+    shown = f"its update takes {now:.1f} s, where it took {before:.1f} s"
+    assert shown in " ".join(PAGE.split())
+
+
 def test_sampling_beside_physics_and_peers() -> None:
     result = bench("half-cheetah-dir")
     sampling = {name: entry["median"] for name, entry in result["phases"]["sampling"].items()}
