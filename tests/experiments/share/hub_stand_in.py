@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -52,7 +53,7 @@ class HubStandIn:
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.asked: list[Asked] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -78,62 +79,65 @@ def sha_of(files: dict[str, bytes]) -> str:
     return hashlib.sha1(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
-def handler_of(hub: HubStandIn) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Handler(BaseHTTPRequestHandler):
+    """Answers each request to a hub by the tables below."""
 
-        def log_message(self, *_: object) -> None:
-            pass
+    protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
-            self.answer(READS)
+    def __init__(self, hub: HubStandIn, *request: Any) -> None:
+        self.hub = hub  # first: the request is answered before the next line returns
+        super().__init__(*request)
 
-        def do_HEAD(self) -> None:
-            self.answer(READS)
+    def log_message(self, *_: object) -> None:
+        pass
 
-        def do_POST(self) -> None:
-            self.answer(WRITES)
+    def do_GET(self) -> None:
+        self.answer(READS)
 
-        def do_PUT(self) -> None:
-            self.answer(WRITES)
+    def do_HEAD(self) -> None:
+        self.answer(READS)
 
-        def answer(self, table: "Table") -> None:
-            path, key = unquote(urlsplit(self.path).path), self.headers.get("Authorization", "")
-            hub.asked.append(Asked(self.command, path, key))
-            body = self.body()
-            for pattern, act in table.items():
-                if match := re.fullmatch(pattern, path):
-                    return self.reply(*act(hub, key == f"Bearer {TOKEN}", match, body), key)
-            return self.reply(404, {"error": f"the stand-in has no {self.command} {path}"}, key)
+    def do_POST(self) -> None:
+        self.answer(WRITES)
 
-        def body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
+    def do_PUT(self) -> None:
+        self.answer(WRITES)
+
+    def answer(self, table: "Table") -> None:
+        path, key = unquote(urlsplit(self.path).path), self.headers.get("Authorization", "")
+        self.hub.asked.append(Asked(self.command, path, key))
+        body = self.body()
+        for pattern, act in table.items():
+            if match := re.fullmatch(pattern, path):
+                return self.reply(*act(self.hub, key == f"Bearer {TOKEN}", match, body), key)
+        return self.reply(404, {"error": f"the stand-in has no {self.command} {path}"}, key)
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
             self.rfile.readline()
-            return b"".join(parts)
+        self.rfile.readline()
+        return b"".join(parts)
 
-        def reply(self, status: int, content: Any, key: str) -> None:
-            headers: dict[str, str] = {}
-            if isinstance(content, File):
-                headers = {"ETag": f'"{hashlib.sha1(content.data).hexdigest()}"'}
-                headers["X-Repo-Commit"], content = content.commit, content.data
-            if status == 401:  # a rude server: it repeats what it was told
-                headers["X-Error-Message"] = f"no rights with {key}"
-            if status == 404:
-                headers["X-Error-Code"] = "RepoNotFound"
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(data))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(data)
-
-    return Handler
+    def reply(self, status: int, content: Any, key: str) -> None:
+        headers: dict[str, str] = {}
+        if isinstance(content, File):
+            headers = {"ETag": f'"{hashlib.sha1(content.data).hexdigest()}"'}
+            headers["X-Repo-Commit"], content = content.commit, content.data
+        if status == 401:  # a rude server: it repeats what it was told
+            headers["X-Error-Message"] = f"no rights with {key}"
+        if status == 404:
+            headers["X-Error-Code"] = "RepoNotFound"
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(data))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
 
 class File(NamedTuple):
