@@ -12,6 +12,7 @@ import pytest
 from metarl.experiments.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
 PAGE = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^<!-- metarl table ([^\n]+) -->\n(.*?)<!-- end -->$", re.M | re.S)
 BLOCKS = BLOCK.findall(PAGE)
@@ -41,7 +42,14 @@ def test_every_stored_comparison_is_shown() -> None:
     assert folders == shown
 
 
-RESULTS = ROOT / "results"
+def test_what_is_said_of_imaml_on_half_cheetah() -> None:
+    run = RESULTS / "compare" / "half-cheetah-dir" / "imaml-trpo-s1"
+    rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    accepted = [row["train/accepted"] for row in rows]
+    assert (len(accepted), accepted.count(0.0)) == (100, 9)
+    assert "the line search refused nine of a hundred" in " ".join(PAGE.split())
+
+
 BANDITS = {  # row of the page: stored runs with n = 10 and n = 100, and after how many adaptations
     "RL^2": ("compare/bandit/rl2-s1", "compare/bandit-n100/rl2-s1", 0),
     "MAML, pulls after adapting to n": ("bandit", "compare/bandit-n100/maml-s1", 1),
