@@ -32,7 +32,8 @@ Adam, or of Muon (``metarl.muon``), on
 with R_t = A_t + V_old(h_t) before the standardisation, mu and sigma its mean and deviation over all
 steps, y_t = (R_t - mu) / sigma, and v the network's output, for V = mu + sigma v: neither c_V nor
 the pace at which values are learned depends on the unit of the rewards. When a meta-update brings
-a new mu and sigma, v is rescaled so that V stays what it was (PopArt, van Hasselt et al. 2016).
+a new mu and sigma, v is rescaled so that V stays what it was (PopArt, van Hasselt et al. 2016; there
+mu and sigma are running averages, here those of the newest trials).
 sigma is 1/4 at least, since R_t is the value's own noise where no trial has found a reward
 (``ppo.LEAST_SCALE``). Memories are computed anew from the start of each trial, and gradients run
 back through all of it.
@@ -40,12 +41,13 @@ back through all of it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from metarl import trees
-from metarl.acting import ActingPolicy, build_recurrent, encoded, joined
+from metarl.acting import ActingPolicy, RecurrentPolicy, build_recurrent, encoded, joined
 from metarl.checks import COUNT, COUNT_OR_ZERO, check_fields
 from metarl.cuda_graphs import Replayed
 from metarl.distributions import Distribution
@@ -53,6 +55,7 @@ from metarl.optimizers import MetaOptimizer
 from metarl.policies import PolicyConfig
 from metarl.ppo import PpoConfig, Spread, gather, improve, trial_advantages
 from metarl.processes import ALONE, Processes
+from metarl.recurrent import full_precision
 from metarl.seeding import Streams
 from metarl.trials import Trials, join, previous
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Outcome, Params, Trajectories
@@ -99,7 +102,7 @@ class Rl2:
         # The first values say nothing, and count as 0.
         nothing = torch.zeros((), dtype=torch.float64, device=streams.device)
         self._spread = Spread(nothing, nothing)
-        self._step = Replayed(self._decide)
+        self._step = Replayed(partial(_decide, self._policy))
 
     def begin(self, num_tasks: int, episodes: int) -> Adapted:
         """Return the start of K * E trials: memory, last action, reward and end flag, all 0."""
@@ -133,6 +136,7 @@ class Rl2:
         """Return what is known: the memory has learned all of it while acting."""
         return adapted
 
+    @full_precision()
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Improve the policy by PPO on the trials that the rounds make."""
         trials = join(rounds)
@@ -186,11 +190,12 @@ class Rl2:
             self._optimizer.overwrite(self.network.with_values(params, factor, summand))
         self._spread = spread
 
-    def _decide(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        known = {name: inputs[f"known {name}"] for name in ("memory", "action", "reward", "ended")}
-        memory, distribution = self._policy.decide(dict(inputs), known, inputs["obs"])
-        action = distribution.sample(inputs["noise"])
-        return {"memory": memory, "action": action, "log_prob": distribution.log_prob(action)}
+
+def _decide(policy: RecurrentPolicy, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    known = {name: inputs[f"known {name}"] for name in ("memory", "action", "reward", "ended")}
+    memory, distribution = policy.decide(dict(inputs), known, inputs["obs"])
+    action = distribution.sample(inputs["noise"])
+    return {"memory": memory, "action": action, "log_prob": distribution.log_prob(action)}
 
 
 def trial_inputs(trials: Trials, spec: EnvSpec) -> Tensor:

@@ -1,6 +1,7 @@
 """Replaying kernels on a GPU: many small operations for the price of a few launches."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -46,7 +47,8 @@ class Replayed:
         shapes = tuple((name, leaf.shape, leaf.dtype, leaf.device) for name, leaf in inputs.items())
         if shapes not in self._recordings:
             if len(self._recordings) == _MAX_RECORDINGS:
-                self._recordings.pop(next(iter(self._recordings)))
+                # All of them: what cuBLAS works in may lie in the memory of the first one.
+                self._recordings.clear()
             self._recordings[shapes] = self._record(inputs)
         graph, places, results = self._recordings[shapes]
         for name, leaf in inputs.items():
@@ -57,7 +59,7 @@ class Replayed:
     def _record(self, inputs: Mapping[str, Tensor]) -> _Recording:
         places = {name: leaf.clone() for name, leaf in inputs.items()}
         # Libraries set themselves up in their first calls, which a recording must not contain.
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side = _side_stream(torch.cuda.current_device())
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(self._warm_ups):
@@ -67,6 +69,12 @@ class Replayed:
         with torch.cuda.graph(graph):
             results = self._function(places)
         return _Recording(graph, places, results)
+
+
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """Return a device's stream for warm-ups, the same ever after: each keeps memory of cuBLAS."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def replayed_product(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

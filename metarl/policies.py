@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -164,19 +165,19 @@ class StackedActor:
     """Acts in K tasks with weights of their own. Owns, on a GPU, the recorded step."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._step = Replayed(self._sample)
+        self._step = Replayed(partial(_sample, policy))
 
     def act(self, adapted: Adapted, obs: Tensor, noise: Tensor) -> Acted:
         """Turn obs [K, E, O] and noise [K, E, ...] into actions [K, E, ...]."""
         result = self._step(adapted | {_OBS: obs, _NOISE: noise})
         return Acted(result["action"], result["log_prob"], adapted)
 
-    def _sample(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        weights = {name: leaf for name, leaf in inputs.items() if name not in (_OBS, _NOISE)}
-        distribution = distribution_at(self._policy, weights, inputs[_OBS])
-        action = distribution.sample(inputs[_NOISE])
-        return {"action": action, "log_prob": distribution.log_prob(action)}
+
+def _sample(policy: Policy, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    weights = {name: leaf for name, leaf in inputs.items() if name not in (_OBS, _NOISE)}
+    distribution = distribution_at(policy, weights, inputs[_OBS])
+    action = distribution.sample(inputs[_NOISE])
+    return {"action": action, "log_prob": distribution.log_prob(action)}
 
 
 def distribution_at(policy: Policy, stacked: Params, obs: Tensor) -> Distribution:

@@ -1,6 +1,7 @@
 """Networks with memory, as functions of their weights, which all tasks share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -73,6 +74,20 @@ def gru(params: Params, x: Tensor) -> Tensor:
         batch_first=True,
     )
     return memories
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep cuDNN's layers with memory to all digits of float32, forwards and backwards.
+
+    By default they may round to TF32 on a GPU, where matrix products do not.
+    """
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 class RecurrentActorCritic(NamedTuple):

@@ -56,6 +56,21 @@ def test_iterations_on_another_machine() -> None:
     assert cheetah / physics == pytest.approx(2.0, abs=0.05)
 
 
+def test_iterations_beside_the_peer() -> None:
+    rows = [row for row in rows_below("One meta-iteration", 8) if row[0] != "work"]
+    names = ("half-cheetah-dir_amd", "navigation_64-64_amd", "bandit_20-tasks_amd")
+    names_here = ("half-cheetah-vel", "navigation_64-64", "bandit_20-tasks")
+    for row, amd, intel in zip(rows[-3:], names, names_here, strict=True):
+        peer = float(row[1].split()[0])
+        for shown, ratio, name in ((row[2], row[3], f"{amd}-iteration"), (row[4], row[5], intel)):
+            seconds = bench(name)["phases"]["iteration"]["meta_iteration"]["median"]
+            number, unit = shown.split()
+            same(number, seconds / SECONDS[unit])
+            assert float(ratio) == pytest.approx(peer / seconds, rel=0.02)
+    extra = bench("half-cheetah-dir")["phases"]["import"]["metarl"]["median"]
+    assert f"`import metarl` takes {extra:.2f} s" in PAGE
+
+
 def test_iterations_of_further_families() -> None:
     text = " ".join(PAGE.split("Of further families")[1].split("## Sampling")[0].split())
     names = ("ant-dir_update", "walker2d-rand-params_update", "rl2_grid-navi", "rl2_grid-maze")

@@ -1,5 +1,7 @@
 """RL^2's meta-update: its shuffling, its steps, and values in units of their own."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarl.agents.rl2 import Rl2
 from metarl.checks import InputError
@@ -22,6 +25,43 @@ def updated(agent: Rl2, rounds: Sequence[Trajectories], **change: Tensor) -> dic
     copy.load_state_dict(agent.state_dict() | change)
     copy.meta_update(rounds)
     return copy.state_dict()
+
+
+class Precision(TorchDispatchMode):
+    """Notes at every operation whether cuDNN may round to TF32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[bool] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.add(torch.backends.cudnn.allow_tf32)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_meta_update_is_in_full_precision_and_leaves_the_setting_alone() -> None:
+    env = new_env(False)
+    agent = new_agent(env)
+    rounds, _ = lived(agent, env, 1)
+    assert torch.backends.cudnn.allow_tf32, "torch's own default has changed"
+    with Precision() as precision:
+        agent.meta_update(rounds)
+    assert precision.seen == {False}
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_an_agent_is_gone_with_its_last_name() -> None:
+    # What it recorded on a GPU would otherwise live until Python looks for circles.
+    env = new_env(False)
+    agent = new_agent(env)
+    lived(agent, env, 1)
+    seen = weakref.ref(agent)
+    gc.disable()
+    try:
+        del agent
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_the_shuffling_is_a_function_of_the_state() -> None:
