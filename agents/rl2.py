@@ -32,15 +32,15 @@ Adam, or of Muon (``metarl.muon``), on
 with R_t = A_t + V_old(h_t) before the standardisation, mu and sigma its mean and deviation over all
 steps, y_t = (R_t - mu) / sigma, and v the network's output, for V = mu + sigma v: neither c_V nor
 the pace at which values are learned depends on the unit of the rewards. When a meta-update brings
-a new mu and sigma, v is rescaled so that V stays what it was (PopArt, van Hasselt et al. 2016; there
-mu and sigma are running averages, here those of the newest trials).
+a new mu and sigma, v is rescaled so that V stays what it was (PopArt, van Hasselt et al. 2016, who
+take running averages).
 sigma is 1/4 at least, since R_t is the value's own noise where no trial has found a reward
 (``ppo.LEAST_SCALE``). Memories are computed anew from the start of each trial, and gradients run
 back through all of it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -151,6 +151,7 @@ class Rl2:
         self._standardise_by(spread)
         step_size = self.config.step_size(self._num_updates)
         self._optimizer.set_step_size(step_size)
+        entropy_weight = self.config.entropy_weight(self._num_updates)
 
         def judge(params: Params, rows: Tensor) -> tuple[Distribution, Tensor]:
             return self.network.unroll(params, x[rows])
@@ -159,7 +160,7 @@ class Rl2:
             self._optimizer,
             judge,
             samples,
-            self.config,
+            replace(self.config, entropy_coefficient=entropy_weight),
             self._streams.at("minibatches", self._num_updates),
             self.processes,
         )

@@ -52,6 +52,8 @@ class PpoConfig:
     as it is."""
     entropy_coefficient: float = 0.02
     """Weight of the policy's entropy, in nats, in the objective."""
+    anneal_entropy_over: int = 0
+    """Meta-iterations over which that weight goes linearly to 0; 0 leaves it as it is."""
     value_coefficient: float = 0.5
     """Weight of the value function's squared error, as a share of the variance of its targets."""
     max_gradient_norm: float = 0.5
@@ -69,6 +71,7 @@ class PpoConfig:
                 "learning_rate": POSITIVE,
                 "anneal_over": COUNT_OR_ZERO,
                 "entropy_coefficient": NON_NEGATIVE,
+                "anneal_entropy_over": COUNT_OR_ZERO,
                 "value_coefficient": NON_NEGATIVE,
                 "max_gradient_norm": POSITIVE,
             },
@@ -78,6 +81,10 @@ class PpoConfig:
     def step_size(self, updates_done: int) -> float:
         """Return the step size in the next meta-iteration."""
         return anneal(self.learning_rate, 0.0, updates_done, self.anneal_over)
+
+    def entropy_weight(self, updates_done: int) -> float:
+        """Return the weight of the entropy in the next meta-iteration."""
+        return anneal(self.entropy_coefficient, 0.0, updates_done, self.anneal_entropy_over)
 
 
 class Samples(NamedTuple):

@@ -77,6 +77,23 @@ def test_the_shuffling_is_a_function_of_the_state() -> None:
     assert [int(result["num_updates"]) for result in results] == [2, 2, 8]
 
 
+def test_the_entropy_weighs_less_and_less_until_nothing() -> None:
+    env = new_env(True)
+    annealed = replace(CONFIG, entropy_coefficient=0.5, anneal_entropy_over=2)
+    agent = Rl2(env.spec, annealed, Streams(5))
+    rounds, _ = lived(agent, env, 1)
+    for weight in (0.5, 0.25, 0.0, 0.0):
+        fixed = replace(CONFIG, entropy_coefficient=weight)
+        other, unlike = Rl2(env.spec, fixed, Streams(5)), Rl2(env.spec, CONFIG, Streams(5))
+        for copy in (other, unlike):
+            copy.load_state_dict(agent.state_dict())
+            copy.meta_update(rounds)
+        agent.meta_update(rounds)
+        name = "policy.layer0.weight"
+        assert torch.equal(agent.state_dict()[name], other.state_dict()[name])
+        assert not torch.equal(agent.state_dict()[name], unlike.state_dict()[name])
+
+
 def test_muon_moves_every_weight_and_another_optimiser_is_refused() -> None:
     env = new_env(False)
     agent = Rl2(env.spec, replace(CONFIG, optimizer="muon"), Streams(5))
