@@ -1,4 +1,4 @@
-"""Presets of MAML-TRPO.
+"""Presets of MAML, with all three of its outer steps.
 
 Where a paper leaves something open, or where we depart from it, the function says so.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from metarl import envs
-from metarl.agents.maml import MamlTrpoConfig
+from metarl.agents.maml import MamlPpoConfig, MamlTrpoConfig, MamlVpgConfig
 from metarl.experiments.experiment import Experiment
 from metarl.policies import PolicyConfig
 
@@ -76,6 +76,26 @@ def maml_navigation() -> Experiment:
         iterations=100,
         tasks_per_update=20,
     )
+
+
+def maml_ppo_navigation() -> Experiment:
+    """MAML with PPO's outer steps on 2-D navigation; no published setting.
+
+    Task, net and sizes are those of ``maml-trpo/navigation``, the outer loop is ProMP's without its
+    divergence: 5 steps of Adam at 1e-3, clip 0.3.
+    """
+    agent = MamlPpoConfig(later_lr_scale=0.5, policy=MAML_NET)
+    return replace(maml_navigation(), preset="maml-ppo/navigation", agent=agent)
+
+
+def maml_vpg_navigation() -> Experiment:
+    """MAML with one step of Adam outside on 2-D navigation; no published setting.
+
+    Task, net and sizes are those of ``maml-trpo/navigation``. Adam's steps are of 1e-2, as
+    Reptile's there: there is one of them in each meta-iteration.
+    """
+    agent = MamlVpgConfig(outer_lr=1e-2, later_lr_scale=0.5, policy=MAML_NET)
+    return replace(maml_navigation(), preset="maml-vpg/navigation", agent=agent)
 
 
 def maml_half_cheetah_dir() -> Experiment:
@@ -170,6 +190,8 @@ MAML: Sequence[Callable[[], Experiment]] = (
     maml_bandit_n100,
     maml_tabular_mdp,
     maml_navigation,
+    maml_ppo_navigation,
+    maml_vpg_navigation,
     maml_half_cheetah_dir,
     maml_half_cheetah_dir_2017,
     maml_half_cheetah_vel,
