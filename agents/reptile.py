@@ -35,6 +35,7 @@ from metarl.gradient_agent import GradientAgent
 from metarl.inner_learners import LearnerConfig, begin_learning, learn
 from metarl.policies import PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
+from metarl.protocols import Amounts
 from metarl.seeding import Streams
 from metarl.types import Adapted, EnvSpec, Metrics, Trajectories
 
@@ -58,6 +59,15 @@ class ReptileConfig(LearnerConfig, AdvantageConfig, OuterStepConfig):
             if self.first_order
             else None,
         )
+
+    def fault_with(self, amounts: Amounts) -> str | None:
+        """Say what is wrong with as many rounds, or as many episodes in them; None if nothing."""
+        if amounts.adaptations == 0 and not self.learn_from_last_round:
+            return (
+                "ReptileConfig.learn_from_last_round must be True with adaptations=0: the last"
+                " round is the only one, and without it there is nothing to learn from"
+            )
+        return self.fault_in_episodes(amounts.episodes)
 
 
 class Reptile(GradientAgent):

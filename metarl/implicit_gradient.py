@@ -43,7 +43,7 @@ from metarl.adaptation import (
     step_factors,
     weights_of,
 )
-from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields
+from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields, without_effect
 from metarl.distributions import Distribution, scaled
 from metarl.linearisation import Linearisation
 from metarl.mlp_adaptation import PoliciesAt
@@ -73,6 +73,8 @@ class ProximalConfig(InnerConfig):
     """Added to lambda in the Jacobian alone, which brings it closer to the identity."""
 
     def __post_init__(self) -> None:
+        # Without a step there is no solution, whose Jacobian the outer loop takes.
+        check_fields(self, {"inner_lr": POSITIVE, "later_lr_scale": POSITIVE})
         super().__post_init__()
         check_fields(
             self,
@@ -82,6 +84,7 @@ class ProximalConfig(InnerConfig):
                 "cg_iterations": COUNT,
                 "cg_damping": NON_NEGATIVE,
             },
+            *without_effect(self, "first_order", False, ("cg_iterations", "cg_damping")),
         )
         check_fields(self, {}, _fault_in_step_size(self))
 

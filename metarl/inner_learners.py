@@ -18,7 +18,6 @@ Nothing here is random. Minibatch m of M holds the episodes m, m + M, m + 2M, ..
 episodes are independent as they come. Advantages stay standardised over the whole round.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -35,7 +34,16 @@ from metarl.adaptation import (
     spread,
     weights_of,
 )
-from metarl.checks import COUNT, FRACTION, POSITIVE, Allowed, InputError, check_fields, unknown
+from metarl.checks import (
+    COUNT,
+    FRACTION,
+    POSITIVE,
+    Allowed,
+    InputError,
+    check_fields,
+    unknown,
+    without_effect,
+)
 from metarl.meta_gradient import DEFAULT_BLOCKS, Blocks, in_blocks
 from metarl.objectives import OBJECTIVES, Objective, clipped
 from metarl.optimizers import OPTIMIZERS, OptimizerName
@@ -87,7 +95,8 @@ class LearnerConfig(InnerConfig):
             for name, known in choices.items()
             if getattr(self, name) not in known
         ]
-        check_fields(self, allowed, *faults, *self._without_effect())
+        idle = [line for rule in _ONLY_WITH for line in without_effect(self, *rule)]
+        check_fields(self, allowed, *faults, *idle)
 
     @property
     def steps_per_round(self) -> int:
@@ -101,17 +110,14 @@ class LearnerConfig(InnerConfig):
             return clipped_mean(self.inner_clip)
         return OBJECTIVES[self.inner_objective]
 
-    def _without_effect(self) -> list[str]:
-        """Name fields that were set, and are for another choice than the one made."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        return [
-            f"{type(self).__name__}.{name}={getattr(self, name)!r} has no effect with"
-            f" {choice}={getattr(self, choice)!r}: it is for {wanted!r}"
-            for choice, wanted, names in _ONLY_WITH
-            if getattr(self, choice) != wanted
-            for name in names
-            if getattr(self, name) != defaults[name]
-        ]
+    def fault_in_episodes(self, episodes: int) -> str | None:
+        """Say that a round has fewer episodes than a pass has minibatches, where it does."""
+        if episodes >= self.inner_minibatches:
+            return None
+        return (
+            f"{type(self).__name__}.inner_minibatches={self.inner_minibatches} needs as many"
+            f" episodes in a round, got {episodes}"
+        )
 
 
 def clipped_mean(clip: float) -> Objective:
@@ -133,13 +139,9 @@ def begin_learning(
     Raises:
         InputError: a round has fewer episodes than minibatches.
     """
-    if episodes < config.inner_minibatches:
-        raise InputError(
-            [
-                f"{type(config).__name__}.inner_minibatches={config.inner_minibatches} needs as"
-                f" many episodes in a round, got {episodes}"
-            ]
-        )
+    fault = config.fault_in_episodes(episodes)
+    if fault:
+        raise InputError([fault])
     if config.inner_optimizer == "sgd":
         return adapted
     moments = (_FIRST, _SECOND) if config.inner_beta1 else (_SECOND,)

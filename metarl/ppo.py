@@ -12,9 +12,11 @@ from metarl.annealing import anneal
 from metarl.checks import (
     COUNT,
     COUNT_OR_ZERO,
+    FRACTION,
     NON_NEGATIVE,
     POSITIVE,
     UNIT,
+    InputError,
     check_fields,
     fault_in_choice,
 )
@@ -63,7 +65,7 @@ class PpoConfig:
             {
                 "discount": UNIT,
                 "gae_lambda": UNIT,
-                "clip": POSITIVE,
+                "clip": FRACTION,
                 "epochs": COUNT,
                 "minibatches": COUNT,
                 "learning_rate": POSITIVE,
@@ -78,6 +80,15 @@ class PpoConfig:
     def step_size(self, updates_done: int) -> float:
         """Return the step size in the next meta-iteration."""
         return anneal(self.learning_rate, 0.0, updates_done, self.anneal_over)
+
+    def fault_in_trials(self, trials: int) -> str | None:
+        """Say that there are fewer trials than a pass has minibatches, where there are."""
+        if trials >= self.minibatches:
+            return None
+        return (
+            f"{type(self).__name__}.minibatches={self.minibatches} needs as many trials,"
+            f" tasks_per_update times episodes, got {trials}"
+        )
 
 
 class Samples(NamedTuple):
@@ -219,13 +230,19 @@ def improve(
 
     Returns:
         Means over the steps of all passes.
+
+    Raises:
+        InputError: there are fewer trials than minibatches.
     """
     place, longest = processes.place(len(samples.mask)), config.max_gradient_norm
+    fault = config.fault_in_trials(place.num_tasks)
+    if fault:
+        raise InputError([fault])
     sums, norms = [], []
     for epoch in range(config.epochs):
         uniform = streams.at(epoch).uniform("order", 1, (place.num_tasks,))[0]
         order = torch.argsort(uniform, stable=True)
-        for chosen in torch.tensor_split(order, min(config.minibatches, len(order))):
+        for chosen in torch.tensor_split(order, config.minibatches):
             mine = chosen - place.first
             rows = mine[(mine >= 0) & (mine < len(samples.mask))]
             gradient, summed = _gradient(optimizer.params, judge, rows, samples, config)
