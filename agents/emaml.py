@@ -47,12 +47,10 @@ from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.checks import NON_NEGATIVE, InputError, check_fields
 from metarl.linearisation import Term
 from metarl.outer_objectives import ratio_surrogate, sampling_credits
-from metarl.processes import ALONE, Processes
 from metarl.protocols import Amounts
 from metarl.returns import mean_of_others
-from metarl.seeding import Streams
 from metarl.trust_region import trust_region_update
-from metarl.types import EnvSpec, Metrics, Trajectories
+from metarl.types import Metrics, Trajectories
 
 _ALONE = (
     "tasks_per_update must be at least 2 with EmamlConfig, got 1: the return of a task is credited"
@@ -91,11 +89,6 @@ class Emaml(MamlTrpo):
     """Owns theta, the weights from which every task adapts."""
 
     config: EmamlConfig
-
-    def __init__(
-        self, spec: EnvSpec, config: EmamlConfig, streams: Streams, processes: Processes = ALONE
-    ) -> None:
-        super().__init__(spec, config, streams, processes)
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Take one outer step on the last round, with credit to the sampling of the earlier ones.

@@ -95,7 +95,7 @@ class Reptile(GradientAgent):
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Step from phi towards the mean of the weights that the rounds lead to."""
-        phi, step_size = self.outer.weights(), self.outer.step_size
+        phi = self.outer.weights()
         lessons = rounds if self.config.learn_from_last_round else rounds[:-1]
         with torch.no_grad():
             adapted = self.begin(len(rounds[0].obs), rounds[0].obs.shape[1])
@@ -105,11 +105,4 @@ class Reptile(GradientAgent):
             total = self.processes.total(trees.flatten(offsets))
             mean = total / self.processes.place(len(rounds[0].obs)).num_tasks
             gradient = mean.to(next(iter(phi.values())))
-            finite = bool(torch.isfinite(gradient).all())
-            if finite:
-                self.outer.step(trees.unflatten(gradient, phi))
-        return {
-            "train/gradient_norm": float(gradient.norm()),
-            "train/outer_lr": step_size,
-            "train/skipped_steps": float(not finite),
-        }
+            return self.outer.step_if_finite(trees.unflatten(gradient, phi))

@@ -45,7 +45,7 @@ from metarl.checks import (
     without_effect,
 )
 from metarl.meta_gradient import DEFAULT_BLOCKS, Blocks, in_blocks
-from metarl.objectives import OBJECTIVES, Objective, clipped
+from metarl.objectives import OBJECTIVES, Objective, clipped, log_ratio
 from metarl.optimizers import OPTIMIZERS, OptimizerName
 from metarl.returns import masked_mean
 from metarl.types import Adapted, Params
@@ -124,8 +124,7 @@ def clipped_mean(clip: float) -> Objective:
     """Return the mean of ``objectives.clipped``, for several steps on the same experience."""
 
     def objective(log_prob: Tensor, old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-        # Steps after the end hold no action that the policy chose: their exponent may overflow.
-        ratio = torch.exp(torch.where(mask, log_prob - old, 0.0))
+        ratio = torch.exp(log_ratio(log_prob, old, mask))
         return masked_mean(clipped(ratio, advantage, clip), mask)
 
     return objective

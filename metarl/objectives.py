@@ -48,6 +48,12 @@ Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(log_prob, old_log_prob, advantage, mask), each [E, T], to a scalar that is to be raised."""
 
 
+def log_ratio(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor) -> Tensor:
+    """Return log pi(a|s) / pi_old(a|s) in nats, and 0 off the mask; all of one shape, any."""
+    # Steps after the end hold no action that the policy chose: their exponent may overflow.
+    return torch.where(mask, log_prob - old_log_prob, 0.0)
+
+
 def clipped(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     """Return min(r A, clip(r, 1 - clip, 1 + clip) A), entry by entry.
 
@@ -63,7 +69,7 @@ def log_likelihood(log_prob: Tensor, _old: Tensor, advantage: Tensor, mask: Tens
 
 def ratio(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
     """Mean of pi(a|s) / pi_old(a|s) A over the steps under the mask."""
-    return masked_mean(torch.exp(_log_ratio(log_prob, old_log_prob, mask)) * advantage, mask)
+    return masked_mean(torch.exp(log_ratio(log_prob, old_log_prob, mask)) * advantage, mask)
 
 
 def dice(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
@@ -158,15 +164,10 @@ def sampling_credit(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor, credit
         mask: [E, T] bool.
         credit: [] for all episodes or [E]; a constant, without a graph.
     """
-    return (credit * _log_ratio(log_prob, old_log_prob, mask).sum(-1)).sum(-1)
-
-
-def _log_ratio(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor) -> Tensor:
-    # Steps after the end hold no action that the policy chose: their exponent may overflow.
-    return torch.where(mask, log_prob - old_log_prob, 0.0)
+    return (credit * log_ratio(log_prob, old_log_prob, mask).sum(-1)).sum(-1)
 
 
 def _weights(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return box_{t-1} and pi / pi_old - 1, whose product is box_t - box_{t-1}."""
-    own = _log_ratio(log_prob, old_log_prob, mask)
+    own = log_ratio(log_prob, old_log_prob, mask)
     return torch.exp(own.cumsum(-1) - own), torch.expm1(own)

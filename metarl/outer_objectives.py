@@ -12,7 +12,7 @@ from torch.func import vmap
 
 from metarl.adaptation import Lesson
 from metarl.distributions import Distribution, kl
-from metarl.objectives import clipped, sampling_credit
+from metarl.objectives import clipped, log_ratio, sampling_credit
 from metarl.returns import weighted_sum
 
 
@@ -59,6 +59,4 @@ def sampling_credits(lesson: Lesson, credit: Tensor) -> Callable[[Distribution],
 
 
 def _ratio(new: Distribution, lesson: Lesson) -> Tensor:
-    # Steps after the end hold no action that the policy chose: their exponent may overflow.
-    exponent = new.log_prob(lesson.action) - lesson.log_prob
-    return torch.exp(torch.where(lesson.mask, exponent, 0.0))
+    return torch.exp(log_ratio(new.log_prob(lesson.action), lesson.log_prob, lesson.mask))

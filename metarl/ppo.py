@@ -21,7 +21,7 @@ from metarl.checks import (
     fault_in_choice,
 )
 from metarl.distributions import Distribution
-from metarl.objectives import clipped
+from metarl.objectives import clipped, log_ratio
 from metarl.optimizers import MetaOptimizer
 from metarl.processes import Processes
 from metarl.returns import generalised_advantages
@@ -200,15 +200,13 @@ def terms(distribution: Distribution, value: Tensor, samples: Samples, clip: flo
 
     ``approx_kl`` estimates KL(old || new) in nats; ``clip_fraction`` counts ratios beyond the clip.
     """
-    log_ratio = distribution.log_prob(samples.action) - samples.log_prob
-    # Steps that no trial has hold no action that the policy chose: their exponent may overflow.
-    log_ratio = torch.where(samples.mask, log_ratio, 0.0)
-    ratio = log_ratio.exp()
+    exponent = log_ratio(distribution.log_prob(samples.action), samples.log_prob, samples.mask)
+    ratio = exponent.exp()
     columns = (
         clipped(ratio, samples.advantage, clip),
         (value - samples.target) ** 2,
         distribution.entropy(),
-        ratio - 1.0 - log_ratio,
+        ratio - 1.0 - exponent,
         ((ratio - 1.0).abs() > clip).to(ratio),
     )
     return torch.stack([torch.where(samples.mask, column, 0.0).sum() for column in columns])
