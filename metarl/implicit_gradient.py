@@ -112,7 +112,16 @@ class ProximalLoop(NamedTuple):
 
 
 def solve(loop: ProximalLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
-    """Approach each task's phi* by gradient steps on one round, and record no graph."""
+    """Approach each task's phi* by gradient steps on one round, and record no graph.
+
+    Args:
+        loop: the problem, and how many steps of which size.
+        adapted: what is known of K tasks, leaves [K, ...]; the problem is solved around it.
+        lesson: what the round teaches, [K, E, T, ...].
+
+    Returns:
+        What is known then: phi in the place of the weights, and one more adaptation.
+    """
     policy, config = loop
     start, factor = weights_of(adapted), step_factors(adapted, config)
     size = {name: spread(config.inner_lr * factor, leaf) for name, leaf in start.items()}
@@ -131,8 +140,14 @@ def linearise(loop: ProximalLoop, theta: Params, rounds: Rounds) -> Linearisatio
 
     Args:
         loop: the adaptation.
-        theta: for all tasks.
+        theta: for all tasks, without K; P numbers in all.
         rounds: what the tasks adapt to, and what the result meets.
+
+    Returns:
+        The distributions [K, E, T] at the last round; the product of the transposed Jacobian with
+        a cotangent of them, and that of the Fisher matrix with a vector [P], both [P] and summed
+        over the block's tasks. The Jacobian is that of lemma 1 at the point which ``solve`` reached,
+        up to what conjugate gradient leaves.
     """
     lessons, last, weights = rounds
     adapted, chain = loop.begin(theta, len(last.obs)), []

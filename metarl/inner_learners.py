@@ -121,7 +121,11 @@ class LearnerConfig(InnerConfig):
 
 
 def clipped_mean(clip: float) -> Objective:
-    """Return the mean of ``objectives.clipped``, for several steps on the same experience."""
+    """Return the mean of ``objectives.clipped``, for several steps on the same experience.
+
+    It takes what every objective takes, [E, T], to a scalar [] in the unit of the advantages.
+    ``clip`` is epsilon, without a unit.
+    """
 
     def objective(log_prob: Tensor, old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
         ratio = torch.exp(log_ratio(log_prob, old, mask))
@@ -133,7 +137,9 @@ def clipped_mean(clip: float) -> Objective:
 def begin_learning(
     loop: InnerLoop, config: LearnerConfig, adapted: Adapted, episodes: int
 ) -> Adapted:
-    """Add to what is known of K new tasks what the inner optimiser remembers of them.
+    """Add to what is known of K new tasks, [K, ...], what the inner optimiser remembers of them.
+
+    That is nothing for SGD; for Adam leaves [K, ...] of zeros, of the shapes of what moves.
 
     Raises:
         InputError: a round has fewer episodes than minibatches.
@@ -162,9 +168,13 @@ def learn(
     Args:
         loop: whose weights move, and how far.
         config: by which steps.
-        adapted: what is known of the tasks, from ``begin_learning`` on.
-        lesson: what the round teaches.
+        adapted: what is known of the tasks, leaves [K, ...], from ``begin_learning`` on.
+        lesson: what the round teaches, [K, E, T, ...].
         blocks: how the tasks are cut.
+
+    Returns:
+        What is known then, of the same names and shapes: weights that moved, what the inner
+        optimiser remembers, and one more adaptation.
     """
 
     def work(mine: Adapted, part: Lesson) -> Adapted:

@@ -178,10 +178,15 @@ def gather(
 ) -> tuple[Samples, Spread]:
     """Standardise advantages and targets over the steps of all processes.
 
-    ``estimates`` are the advantages and targets of ``trial_advantages``.
+    Args:
+        action: [N, L, A], or [N, L] int64 when discrete.
+        log_prob: [N, L] nats, under the policy that acted.
+        estimates: advantages and targets of ``trial_advantages``, [N, L], in the reward's unit.
+        mask: [N, L] bool.
+        processes: those that hold the other trials.
 
     Returns:
-        The samples, and how the targets were spread.
+        The samples, standardised, and how the targets were spread, in the reward's unit.
     """
     both = torch.where(mask, torch.stack(estimates).double(), 0.0)
     steps = mask.sum().double().expand(2)
