@@ -146,8 +146,8 @@ def linearise(loop: ProximalLoop, theta: Params, rounds: Rounds) -> Linearisatio
     Returns:
         The distributions [K, E, T] at the last round; the product of the transposed Jacobian with
         a cotangent of them, and that of the Fisher matrix with a vector [P], both [P] and summed
-        over the block's tasks. The Jacobian is that of lemma 1 at the point which ``solve`` reached,
-        up to what conjugate gradient leaves.
+        over the block's tasks. The Jacobian is that of lemma 1 at the point that was reached, up to
+        what conjugate gradient leaves.
     """
     lessons, last, weights = rounds
     adapted, chain = loop.begin(theta, len(last.obs)), []

@@ -1,7 +1,8 @@
 """What outer loops raise: functions of the distributions at one round, over all its tasks.
 
 Each takes what was sampled there, a lesson [K, E, T, ...], mostly with the weights [K, E, T] of the
-samples in means over tasks and steps, and returns a function of the distributions, for ``metarl.linearisation.Term``.
+samples in means over tasks and steps, and returns a function of the distributions, for
+``metarl.linearisation.Term``.
 """
 
 from collections.abc import Callable
