@@ -31,12 +31,13 @@ import torch
 
 from metarl.adaptation import InnerLoop
 from metarl.agents.maml import MamlTrpoConfig
-from metarl.checks import COUNT, check_fields
+from metarl.checks import COUNT, POSITIVE, check_fields
 from metarl.context import CONTEXT
 from metarl.gradient_agent import TrustRegionAgent
 from metarl.optimizers import Theta
 from metarl.policies import build_policy
 from metarl.processes import ALONE, Processes
+from metarl.protocols import Amounts
 from metarl.seeding import Streams
 from metarl.types import EnvSpec
 
@@ -52,7 +53,16 @@ class CaviaConfig(MamlTrpoConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, {"num_context": COUNT})
+        check_fields(self, {"num_context": COUNT, "inner_lr": POSITIVE})
+
+    def fault_with(self, amounts: Amounts) -> str | None:
+        """Say what is wrong with no adaptation at all; None where there is one."""
+        if amounts.adaptations:
+            return None
+        return (
+            "adaptations must be at least 1 with CaviaConfig, got 0: phi is 0 until it adapts, and"
+            " the weights that read it have no gradient there"
+        )
 
 
 class Cavia(TrustRegionAgent):

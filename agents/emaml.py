@@ -47,11 +47,15 @@ from metarl.agents.maml import MamlTrpo, MamlTrpoConfig
 from metarl.checks import NON_NEGATIVE, InputError, check_fields
 from metarl.linearisation import Term
 from metarl.outer_objectives import ratio_surrogate, sampling_credits
-from metarl.processes import ALONE, Processes
+from metarl.protocols import Amounts
 from metarl.returns import mean_of_others
-from metarl.seeding import Streams
 from metarl.trust_region import trust_region_update
-from metarl.types import EnvSpec, Metrics, Trajectories
+from metarl.types import Metrics, Trajectories
+
+_ALONE = (
+    "tasks_per_update must be at least 2 with EmamlConfig, got 1: the return of a task is credited"
+    " by how it compares with that of the others; credit_weight=0 is MAML"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,16 +78,17 @@ class EmamlConfig(MamlTrpoConfig):
             else None,
         )
 
+    def fault_with(self, amounts: Amounts) -> str | None:
+        """Say what is wrong with one task alone, whose return no other one's stands against."""
+        if amounts.tasks_per_update > 1 or self.credit_weight == 0:
+            return None
+        return _ALONE
+
 
 class Emaml(MamlTrpo):
     """Owns theta, the weights from which every task adapts."""
 
     config: EmamlConfig
-
-    def __init__(
-        self, spec: EnvSpec, config: EmamlConfig, streams: Streams, processes: Processes = ALONE
-    ) -> None:
-        super().__init__(spec, config, streams, processes)
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Take one outer step on the last round, with credit to the sampling of the earlier ones.
@@ -110,9 +115,7 @@ class Emaml(MamlTrpo):
         """
         num_tasks = self.processes.place(len(last.reward)).num_tasks
         if num_tasks == 1:
-            raise InputError(
-                ["E-MAML compares the returns of tasks: tasks_per_update must be at least 2, got 1"]
-            )
+            raise InputError([_ALONE])
         episodes = last.reward.shape[1]
         earned = last.reward.sum((1, 2)) / episodes
         length = last.mask.sum((1, 2)) / episodes

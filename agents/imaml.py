@@ -37,11 +37,10 @@ from dataclasses import dataclass, field
 
 from metarl.adaptation import AdvantageConfig
 from metarl.ascent import ascend
-from metarl.checks import POSITIVE, check_fields, fault_in_choice
 from metarl.gradient_agent import GradientAgent, TrustRegionAgent
 from metarl.implicit_gradient import ProximalConfig, ProximalLoop
 from metarl.linearisation import Term
-from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName, Theta
+from metarl.optimizers import MetaOptimizer, OuterOptimizerConfig, Theta
 from metarl.outer_objectives import ratio_surrogate
 from metarl.policies import PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
@@ -62,18 +61,15 @@ class ImamlBaseConfig(ProximalConfig, AdvantageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImamlConfig(ImamlBaseConfig):
+class ImamlConfig(ImamlBaseConfig, OuterOptimizerConfig):
     """iMAML with a gradient step outside."""
 
-    outer_optimizer: OptimizerName = "adam"
-    """What takes the step."""
     outer_lr: float = 1e-2
     """eta, or Adam's step size."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        fault = fault_in_choice(self, "outer_optimizer", OPTIMIZERS)
-        check_fields(self, {"outer_lr": POSITIVE}, fault)
+        ImamlBaseConfig.__post_init__(self)
+        OuterOptimizerConfig.__post_init__(self)
 
 
 class Imaml(GradientAgent):

@@ -38,11 +38,11 @@ from dataclasses import dataclass, field
 
 from metarl.adaptation import AdvantageConfig, InnerConfig, InnerLoop, fault_in_reuse
 from metarl.ascent import ascend
-from metarl.checks import COUNT, FRACTION, POSITIVE, check_fields, fault_in_choice
+from metarl.checks import COUNT, FRACTION, POSITIVE, check_fields
 from metarl.gradient_agent import GradientAgent, TrustRegionAgent
 from metarl.linearisation import Term
 from metarl.objectives import InnerObjective
-from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName, Theta
+from metarl.optimizers import MetaOptimizer, OuterOptimizerConfig, Theta
 from metarl.outer_objectives import clipped_surrogate, log_likelihood_surrogate
 from metarl.policies import PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
@@ -123,18 +123,12 @@ class MamlPpo(GradientAgent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MamlVpgConfig(MamlConfig):
+class MamlVpgConfig(MamlConfig, OuterOptimizerConfig):
     """MAML with one plain policy-gradient step outside."""
 
-    outer_optimizer: OptimizerName = "adam"
-    """What takes the step."""
-    outer_lr: float = 1e-3
-    """beta, or Adam's step size."""
-
     def __post_init__(self) -> None:
-        super().__post_init__()
-        fault = fault_in_choice(self, "outer_optimizer", OPTIMIZERS)
-        check_fields(self, {"outer_lr": POSITIVE}, fault)
+        MamlConfig.__post_init__(self)
+        OuterOptimizerConfig.__post_init__(self)
 
 
 class MamlVpg(GradientAgent):

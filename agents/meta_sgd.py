@@ -35,6 +35,7 @@ from metarl.gradient_agent import TrustRegionAgent
 from metarl.optimizers import Theta
 from metarl.policies import build_policy
 from metarl.processes import ALONE, Processes
+from metarl.protocols import Amounts
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Params
 
@@ -57,6 +58,15 @@ class MetaSgdConfig(MamlTrpoConfig):
         super().__post_init__()
         fault = fault_in_choice(self, "step_sizes", STEP_SIZES)
         check_fields(self, {"inner_lr_spread": UNIT}, fault)
+
+    def fault_with(self, amounts: Amounts) -> str | None:
+        """Say what is wrong with no adaptation at all; None where there is one."""
+        if amounts.adaptations:
+            return None
+        return (
+            "adaptations must be at least 1 with MetaSgdConfig, got 0: step sizes that nothing is"
+            " adapted with have no gradient"
+        )
 
 
 class MetaSgd(TrustRegionAgent):

@@ -43,12 +43,13 @@ from torch import Tensor
 from metarl import trees
 from metarl.agents.maml import MamlPpo, MamlPpoConfig
 from metarl.ascent import ascend
-from metarl.checks import NON_NEGATIVE, POSITIVE, check_fields
+from metarl.checks import NON_NEGATIVE, POSITIVE, check_fields, without_effect
 from metarl.distributions import Distribution, kl
 from metarl.linearisation import Term
 from metarl.meta_gradient import AfterAdaptation
 from metarl.outer_objectives import clipped_surrogate, kl_penalty
 from metarl.processes import ALONE, Processes
+from metarl.protocols import Amounts
 from metarl.returns import weighted_sum
 from metarl.seeding import Streams
 from metarl.types import EnvSpec, Metrics, Trajectories
@@ -73,6 +74,16 @@ class PrompConfig(MamlPpoConfig):
             "PrompConfig.kl_coefficient must be > 0 with adaptive_kl: 0 stays 0 when doubled"
             if self.adaptive_kl and self.kl_coefficient == 0
             else None,
+            *without_effect(self, "adaptive_kl", True, ("target_kl",)),
+        )
+
+    def fault_with(self, amounts: Amounts) -> str | None:
+        """Say what is wrong with an adaptive eta and no policy before adaptation."""
+        if amounts.adaptations or not self.adaptive_kl:
+            return None
+        return (
+            "PrompConfig.adaptive_kl must be False with adaptations=0: there is no policy before"
+            " adaptation whose divergence eta could follow"
         )
 
 

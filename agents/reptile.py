@@ -35,6 +35,7 @@ from metarl.gradient_agent import GradientAgent
 from metarl.inner_learners import LearnerConfig, begin_learning, learn
 from metarl.policies import PolicyConfig, build_policy
 from metarl.processes import ALONE, Processes
+from metarl.protocols import Amounts
 from metarl.seeding import Streams
 from metarl.types import Adapted, EnvSpec, Metrics, Trajectories
 
@@ -58,6 +59,15 @@ class ReptileConfig(LearnerConfig, AdvantageConfig, OuterStepConfig):
             if self.first_order
             else None,
         )
+
+    def fault_with(self, amounts: Amounts) -> str | None:
+        """Say what is wrong with as many rounds, or as many episodes in them; None if nothing."""
+        if amounts.adaptations == 0 and not self.learn_from_last_round:
+            return (
+                "ReptileConfig.learn_from_last_round must be True with adaptations=0: the last"
+                " round is the only one, and without it there is nothing to learn from"
+            )
+        return self.fault_in_episodes(amounts.episodes)
 
 
 class Reptile(GradientAgent):
@@ -85,7 +95,7 @@ class Reptile(GradientAgent):
 
     def meta_update(self, rounds: Sequence[Trajectories]) -> Metrics:
         """Step from phi towards the mean of the weights that the rounds lead to."""
-        phi, step_size = self.outer.weights(), self.outer.step_size
+        phi = self.outer.weights()
         lessons = rounds if self.config.learn_from_last_round else rounds[:-1]
         with torch.no_grad():
             adapted = self.begin(len(rounds[0].obs), rounds[0].obs.shape[1])
@@ -95,11 +105,4 @@ class Reptile(GradientAgent):
             total = self.processes.total(trees.flatten(offsets))
             mean = total / self.processes.place(len(rounds[0].obs)).num_tasks
             gradient = mean.to(next(iter(phi.values())))
-            finite = bool(torch.isfinite(gradient).all())
-            if finite:
-                self.outer.step(trees.unflatten(gradient, phi))
-        return {
-            "train/gradient_norm": float(gradient.norm()),
-            "train/outer_lr": step_size,
-            "train/skipped_steps": float(not finite),
-        }
+            return self.outer.step_if_finite(trees.unflatten(gradient, phi))

@@ -55,6 +55,7 @@ from metarl.optimizers import MetaOptimizer
 from metarl.policies import PolicyConfig
 from metarl.ppo import PpoConfig, Spread, gather, improve, trial_advantages
 from metarl.processes import ALONE, Processes
+from metarl.protocols import Amounts
 from metarl.recurrent import full_precision
 from metarl.seeding import Streams
 from metarl.trials import Trials, join, previous
@@ -70,14 +71,25 @@ class Rl2Config(PpoConfig):
     memory_size: int = 64
     """Gated recurrent units."""
     longest_memory: int = 0
-    """Steps: at first, units forget within 2 to this many of them, each at a pace of its own; with
-    0, all forget half in each step."""
+    """Steps, 3 or more: at first, units forget within 2 to this many of them, each at a pace of its
+    own; with 0, all forget half in each step."""
     policy: PolicyConfig = field(default_factory=lambda: PolicyConfig(hidden_sizes=()))
     """Layers between the memory and the action."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, {"memory_size": COUNT, "longest_memory": COUNT_OR_ZERO})
+        check_fields(
+            self,
+            {"memory_size": COUNT, "longest_memory": COUNT_OR_ZERO},
+            "Rl2Config.longest_memory must be 0 or at least 3, got"
+            f" {self.longest_memory}: units that forget within 2 steps are those of 0"
+            if self.longest_memory in (1, 2)
+            else None,
+        )
+
+    def fault_with(self, amounts: Amounts) -> str | None:
+        """Say what is wrong with so few trials; None where they are enough."""
+        return self.fault_in_trials(amounts.tasks_per_update * amounts.episodes)
 
 
 class Rl2:

@@ -25,7 +25,7 @@ from metarl.envs.physics import default_threads
 from metarl.envs.told import told
 from metarl.plain_data import plain, read_fields
 from metarl.processes import ALONE, Processes
-from metarl.protocols import Algorithm, TaskDistribution, VectorTaskEnv
+from metarl.protocols import Algorithm, NeedsAmounts, TaskDistribution, VectorTaskEnv
 from metarl.runs import Config
 from metarl.trainer import TrainConfig
 
@@ -71,6 +71,7 @@ class Experiment(TrainConfig):
             "Experiment.device: 'cuda' asked for, but torch sees no GPU here; use 'cpu'"
             if self.device == "cuda" and not torch.cuda.is_available()
             else None,
+            self.agent.fault_with(self) if isinstance(self.agent, NeedsAmounts) else None,
         )
 
 

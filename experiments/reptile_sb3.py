@@ -75,11 +75,12 @@ class Sb3Reptile:
     def train(self, iterations: int) -> Iterator[Iteration]:
         """Take outer steps until there were so many, one for each item that is asked for.
 
-        Metrics are the norm of mean_i (phi - U_i(phi)), the step size and, where the environment is
-        wrapped in SB3's ``VecMonitor``, the mean return of the episodes that ended on the tasks.
+        Metrics are the norm of mean_i (phi - U_i(phi)), the step size, whether the step was left
+        out, as it is where that mean is not finite, and, where the environment is wrapped in SB3's
+        ``VecMonitor``, the mean return of the episodes that ended on the tasks.
         """
         for number in range(self.iteration, iterations):
-            phi, step_size = self.outer.weights(), self.outer.step_size
+            phi = self.outer.weights()
             offsets, returns = [], []
             for slot, task in enumerate(self.draw_tasks(number)):
                 self.begin(task)
@@ -91,13 +92,9 @@ class Sb3Reptile:
                 {name: torch.stack([offset[name] for offset in offsets]) for name in phi}
             )
             mean = {name: (leaf / len(offsets)).to(phi[name]) for name, leaf in total.items()}
-            self.outer.step(mean)
+            metrics = self.outer.step_if_finite(mean)
             steps = self.model.num_timesteps * len(offsets)
             self.iteration, self.env_steps = number + 1, self.env_steps + steps
-            metrics = {
-                "train/gradient_norm": float(trees.flatten(mean).norm()),
-                "train/outer_lr": step_size,
-            }
             if returns:
                 metrics["rollout/ep_rew_mean"] = float(np.mean(returns))
             yield Iteration(self.iteration, steps, metrics)

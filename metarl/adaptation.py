@@ -261,13 +261,28 @@ def adapt_stacked(loop: InnerLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
 
 
 def inner_loss(policy: Policy, params: Params, lesson: Lesson, objective: Objective) -> Tensor:
-    """Return what adaptation to one task lowers: the negative of its objective."""
+    """Return what adaptation to one task lowers: the negative of its objective, [].
+
+    Args:
+        policy: of whatever kind.
+        params: one task's weights, without K.
+        lesson: one task's, of leaves [E, T, ...].
+        objective: one of ``metarl.objectives``; its unit is the result's.
+    """
     log_prob = policy.distribution(params, lesson.obs).log_prob(lesson.action)
     return -objective(log_prob, lesson.log_prob, lesson.advantage, lesson.mask)
 
 
 def gradient_step(loop: InnerLoop, params: Params, lesson: Lesson, sizes: Params) -> Params:
     """Take one policy-gradient step in one task: theta' = theta + alpha grad J(theta).
+
+    With ``first_order``, grad J is a constant, and the derivative of theta' by theta the identity.
+
+    Args:
+        loop: the adaptation.
+        params: one task's weights, without K.
+        lesson: one task's, of leaves [E, T, ...].
+        sizes: alpha by the names of the weights that move: [], or of the weight's shape.
 
     Returns:
         The weights that moved: those that ``sizes`` has step sizes for.

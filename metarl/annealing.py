@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metarl.checks import COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE, check_fields, fault_in_choice
-from metarl.optimizers import OPTIMIZERS, MetaOptimizer, OptimizerName
-from metarl.types import Params
+from metarl import trees
+from metarl.checks import COUNT_OR_ZERO, NON_NEGATIVE, check_fields
+from metarl.optimizers import MetaOptimizer, OptimizerName, OuterOptimizerConfig
+from metarl.types import Metrics, Params
 
 NUM_STEPS = "num_outer_steps"
 """Name in an annealed optimiser's state: int64 scalar, how many steps were taken."""
@@ -27,8 +28,8 @@ def anneal(first: float, last: float, steps_taken: int, over: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OuterStepConfig:
-    """What takes outer steps, and how long they are."""
+class OuterStepConfig(OuterOptimizerConfig):
+    """Outer steps that may grow shorter."""
 
     outer_optimizer: OptimizerName = "sgd"
     """What takes the step towards the adapted weights."""
@@ -42,17 +43,12 @@ class OuterStepConfig:
     """Last value of the outer step size; only with ``anneal_over``."""
 
     def __post_init__(self) -> None:
-        owner = type(self).__name__
+        super().__post_init__()
         check_fields(
             self,
-            {
-                "outer_lr": POSITIVE,
-                "anneal_over": COUNT_OR_ZERO,
-                "outer_lr_final": NON_NEGATIVE,
-            },
-            fault_in_choice(self, "outer_optimizer", OPTIMIZERS),
-            f"{owner}.outer_lr_final has no effect with anneal_over=0: say over how many"
-            " meta-iterations"
+            {"anneal_over": COUNT_OR_ZERO, "outer_lr_final": NON_NEGATIVE},
+            f"{type(self).__name__}.outer_lr_final has no effect with anneal_over=0: say over how"
+            " many meta-iterations"
             if self.outer_lr_final and self.anneal_over == 0
             else None,
         )
@@ -81,6 +77,18 @@ class AnnealedOptimizer(MetaOptimizer):
         self.set_step_size(self.step_size)
         super().step(gradient)
         self._num_steps += 1
+
+    def step_if_finite(self, gradient: Params) -> Metrics:
+        """Take one step as ``step`` does, unless the gradient is not finite; return what it did."""
+        size, flat = self.step_size, trees.flatten(gradient)
+        finite = bool(torch.isfinite(flat).all())
+        if finite:
+            self.step(gradient)
+        return {
+            "train/gradient_norm": float(flat.norm()),
+            "train/outer_lr": size,
+            "train/skipped_steps": float(not finite),
+        }
 
     def _memory(self) -> dict[str, Tensor]:
         count = {NUM_STEPS: self._num_steps} if self._config.anneal_over else {}

@@ -92,6 +92,27 @@ def fault_in_choice(config: object, name: str, known: Iterable[str]) -> str | No
     return f"{type(config).__name__}." + unknown(name, value, known)
 
 
+def without_effect(config: object, choice: str, wanted: object, names: Iterable[str]) -> list[str]:
+    """Return a message for each field that was set, and is for another choice than the one made.
+
+    Args:
+        config: a dataclass whose fields ``names`` have plain defaults.
+        choice: the field that decides.
+        wanted: its value with which the others have an effect.
+        names: the others.
+    """
+    made = getattr(config, choice)
+    if made == wanted:
+        return []
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    return [
+        f"{type(config).__name__}.{name}={getattr(config, name)!r} has no effect with"
+        f" {choice}={made!r}: it is for {choice}={wanted!r}, and else stays {defaults[name]!r}"
+        for name in names
+        if getattr(config, name) != defaults[name]
+    ]
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """Return the message for a name that is not in a table, with the nearest one that is."""
     known = tuple(known)

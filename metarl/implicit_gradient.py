@@ -43,7 +43,7 @@ from metarl.adaptation import (
     step_factors,
     weights_of,
 )
-from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields
+from metarl.checks import COUNT, NON_NEGATIVE, POSITIVE, check_fields, without_effect
 from metarl.distributions import Distribution, scaled
 from metarl.linearisation import Linearisation
 from metarl.mlp_adaptation import PoliciesAt
@@ -73,6 +73,8 @@ class ProximalConfig(InnerConfig):
     """Added to lambda in the Jacobian alone, which brings it closer to the identity."""
 
     def __post_init__(self) -> None:
+        # Without a step there is no solution, whose Jacobian the outer loop takes.
+        check_fields(self, {"inner_lr": POSITIVE, "later_lr_scale": POSITIVE})
         super().__post_init__()
         check_fields(
             self,
@@ -82,6 +84,7 @@ class ProximalConfig(InnerConfig):
                 "cg_iterations": COUNT,
                 "cg_damping": NON_NEGATIVE,
             },
+            *without_effect(self, "first_order", False, ("cg_iterations", "cg_damping")),
         )
         check_fields(self, {}, _fault_in_step_size(self))
 
@@ -109,7 +112,16 @@ class ProximalLoop(NamedTuple):
 
 
 def solve(loop: ProximalLoop, adapted: Adapted, lesson: Lesson) -> Adapted:
-    """Approach each task's phi* by gradient steps on one round, and record no graph."""
+    """Approach each task's phi* by gradient steps on one round, and record no graph.
+
+    Args:
+        loop: the problem, and how many steps of which size.
+        adapted: what is known of K tasks, leaves [K, ...]; the problem is solved around it.
+        lesson: what the round teaches, [K, E, T, ...].
+
+    Returns:
+        What is known then: phi in the place of the weights, and one more adaptation.
+    """
     policy, config = loop
     start, factor = weights_of(adapted), step_factors(adapted, config)
     size = {name: spread(config.inner_lr * factor, leaf) for name, leaf in start.items()}
@@ -128,8 +140,14 @@ def linearise(loop: ProximalLoop, theta: Params, rounds: Rounds) -> Linearisatio
 
     Args:
         loop: the adaptation.
-        theta: for all tasks.
+        theta: for all tasks, without K; P numbers in all.
         rounds: what the tasks adapt to, and what the result meets.
+
+    Returns:
+        The distributions [K, E, T] at the last round; the product of the transposed Jacobian with
+        a cotangent of them, and that of the Fisher matrix with a vector [P], both [P] and summed
+        over the block's tasks. The Jacobian is that of lemma 1 at the point that was reached, up to
+        what conjugate gradient leaves.
     """
     lessons, last, weights = rounds
     adapted, chain = loop.begin(theta, len(last.obs)), []

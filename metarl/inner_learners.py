@@ -18,7 +18,6 @@ Nothing here is random. Minibatch m of M holds the episodes m, m + M, m + 2M, ..
 episodes are independent as they come. Advantages stay standardised over the whole round.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -35,9 +34,18 @@ from metarl.adaptation import (
     spread,
     weights_of,
 )
-from metarl.checks import COUNT, FRACTION, POSITIVE, Allowed, InputError, check_fields, unknown
+from metarl.checks import (
+    COUNT,
+    FRACTION,
+    POSITIVE,
+    Allowed,
+    InputError,
+    check_fields,
+    unknown,
+    without_effect,
+)
 from metarl.meta_gradient import DEFAULT_BLOCKS, Blocks, in_blocks
-from metarl.objectives import OBJECTIVES, Objective, clipped
+from metarl.objectives import OBJECTIVES, Objective, clipped, log_ratio
 from metarl.optimizers import OPTIMIZERS, OptimizerName
 from metarl.returns import masked_mean
 from metarl.types import Adapted, Params
@@ -87,7 +95,8 @@ class LearnerConfig(InnerConfig):
             for name, known in choices.items()
             if getattr(self, name) not in known
         ]
-        check_fields(self, allowed, *faults, *self._without_effect())
+        idle = [line for rule in _ONLY_WITH for line in without_effect(self, *rule)]
+        check_fields(self, allowed, *faults, *idle)
 
     @property
     def steps_per_round(self) -> int:
@@ -101,25 +110,25 @@ class LearnerConfig(InnerConfig):
             return clipped_mean(self.inner_clip)
         return OBJECTIVES[self.inner_objective]
 
-    def _without_effect(self) -> list[str]:
-        """Name fields that were set, and are for another choice than the one made."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        return [
-            f"{type(self).__name__}.{name}={getattr(self, name)!r} has no effect with"
-            f" {choice}={getattr(self, choice)!r}: it is for {wanted!r}"
-            for choice, wanted, names in _ONLY_WITH
-            if getattr(self, choice) != wanted
-            for name in names
-            if getattr(self, name) != defaults[name]
-        ]
+    def fault_in_episodes(self, episodes: int) -> str | None:
+        """Say that a round has fewer episodes than a pass has minibatches, where it does."""
+        if episodes >= self.inner_minibatches:
+            return None
+        return (
+            f"{type(self).__name__}.inner_minibatches={self.inner_minibatches} needs as many"
+            f" episodes in a round, got {episodes}"
+        )
 
 
 def clipped_mean(clip: float) -> Objective:
-    """Return the mean of ``objectives.clipped``, for several steps on the same experience."""
+    """Return the mean of ``objectives.clipped``, for several steps on the same experience.
+
+    It takes what every objective takes, [E, T], to a scalar [] in the unit of the advantages.
+    ``clip`` is epsilon, without a unit.
+    """
 
     def objective(log_prob: Tensor, old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-        # Steps after the end hold no action that the policy chose: their exponent may overflow.
-        ratio = torch.exp(torch.where(mask, log_prob - old, 0.0))
+        ratio = torch.exp(log_ratio(log_prob, old, mask))
         return masked_mean(clipped(ratio, advantage, clip), mask)
 
     return objective
@@ -128,18 +137,16 @@ def clipped_mean(clip: float) -> Objective:
 def begin_learning(
     loop: InnerLoop, config: LearnerConfig, adapted: Adapted, episodes: int
 ) -> Adapted:
-    """Add to what is known of K new tasks what the inner optimiser remembers of them.
+    """Add to what is known of K new tasks, [K, ...], what the inner optimiser remembers of them.
+
+    That is nothing for SGD; for Adam leaves [K, ...] of zeros, of the shapes of what moves.
 
     Raises:
         InputError: a round has fewer episodes than minibatches.
     """
-    if episodes < config.inner_minibatches:
-        raise InputError(
-            [
-                f"{type(config).__name__}.inner_minibatches={config.inner_minibatches} needs as"
-                f" many episodes in a round, got {episodes}"
-            ]
-        )
+    fault = config.fault_in_episodes(episodes)
+    if fault:
+        raise InputError([fault])
     if config.inner_optimizer == "sgd":
         return adapted
     moments = (_FIRST, _SECOND) if config.inner_beta1 else (_SECOND,)
@@ -161,9 +168,13 @@ def learn(
     Args:
         loop: whose weights move, and how far.
         config: by which steps.
-        adapted: what is known of the tasks, from ``begin_learning`` on.
-        lesson: what the round teaches.
+        adapted: what is known of the tasks, leaves [K, ...], from ``begin_learning`` on.
+        lesson: what the round teaches, [K, E, T, ...].
         blocks: how the tasks are cut.
+
+    Returns:
+        What is known then, of the same names and shapes: weights that moved, what the inner
+        optimiser remembers, and one more adaptation.
     """
 
     def work(mine: Adapted, part: Lesson) -> Adapted:

@@ -106,9 +106,17 @@ def descend(params: Params, step: Params, sizes: Params) -> Params:
 def inner_gradient(
     policy: MlpPolicy, params: Params, lesson: Lesson, objective: Objective, *, twice: bool
 ) -> InnerGradient:
-    """Differentiate each task's ``adaptation.inner_loss`` by its weights [K, ...].
+    """Differentiate each task's ``adaptation.inner_loss`` by its weights.
 
-    With ``twice``, the result serves ``hessian_product``.
+    Args:
+        policy: a perceptron.
+        params: its weights in each task, [K, ...].
+        lesson: [K, E, T, ...].
+        objective: any; with ``twice``, one of those in ``objectives.SEPARABLE``.
+        twice: whether the result is to serve ``hessian_product``, for which it then holds more.
+
+    Returns:
+        The gradient [K, ...], in the unit of the objective, and what was computed on the way.
     """
     values, distribution = _forward(policy, params, lesson.obs)
     inner = inner_of(distribution, lesson, objective, twice=twice)

@@ -45,29 +45,48 @@ from metarl.returns import masked_mean
 InnerObjective: TypeAlias = Literal["log_likelihood", "ratio", "dice"]
 
 Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(log_prob, old_log_prob, advantage, mask), each [E, T], to a scalar that is to be raised."""
+"""(log_prob, old_log_prob, advantage, mask), each [E, T], to a scalar [] that is to be raised.
+
+Log-probabilities are in nats; the scalar has the unit of the advantages."""
+
+
+def log_ratio(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor) -> Tensor:
+    """Return log pi(a|s) / pi_old(a|s) in nats, and 0 off the mask; all of one shape, any."""
+    # Steps after the end hold no action that the policy chose: their exponent may overflow.
+    return torch.where(mask, log_prob - old_log_prob, 0.0)
 
 
 def clipped(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """Return min(r A, clip(r, 1 - clip, 1 + clip) A), entry by entry.
+    """Return min(r A, clip(r, 1 - clip, 1 + clip) A), entry by entry; shapes as they broadcast.
 
-    Schulman et al. 2017 (PPO), equation 7.
+    Schulman et al. 2017 (PPO), equation 7. Keeps the gradient of r A, and drops it whole where r
+    is beyond the range on the side that A asks for: above where A > 0, below where A < 0.
     """
     return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
 
 
 def log_likelihood(log_prob: Tensor, _old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-    """Mean of log pi(a|s) A over the steps under the mask."""
+    """Mean [] of log pi(a|s) A over the steps under the mask; all [E, T].
+
+    Its Hessian keeps (1), and drops (2) and (3). Its gradient is the policy gradient at pi = pi_old
+    alone, and that of no return elsewhere.
+    """
     return masked_mean(log_prob * advantage, mask)
 
 
 def ratio(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-    """Mean of pi(a|s) / pi_old(a|s) A over the steps under the mask."""
-    return masked_mean(torch.exp(_log_ratio(log_prob, old_log_prob, mask)) * advantage, mask)
+    """Mean [] of pi(a|s) / pi_old(a|s) A over the steps under the mask; all [E, T].
+
+    Its Hessian keeps (1) and (2), and drops (3), which joins different steps. Away from pi_old its
+    gradient weighs each step by its own ratio, and drops those of the steps before it.
+    """
+    return masked_mean(torch.exp(log_ratio(log_prob, old_log_prob, mask)) * advantage, mask)
 
 
 def dice(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the steps under the mask of A_t (box_t - box_{t-1}).
+    """Mean [] over the steps under the mask of A_t (box_t - box_{t-1}); all [E, T].
+
+    Its Hessian keeps (1), (2) and (3), and all terms of every higher derivative: it drops nothing.
 
     box_t is the product of pi / pi_old over the steps 0 to t of the same episode (Farquhar et al.
     2019, "Loaded DiCE", with lambda = 1). Over episodes of equal length its expectation
@@ -95,10 +114,10 @@ Their Hessian in the log-probabilities is diagonal, as ``metarl.mlp_adaptation``
 
 
 def dice_of_rewards(log_prob: Tensor, old_log_prob: Tensor, reward: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the steps under the mask of r_t box_t, without a baseline.
+    """Mean [] over the steps under the mask of r_t box_t, without a baseline; all [E, T].
 
-    As Foerster et al. 2018 publish it. Its derivatives have the right expectation and a large
-    variance.
+    As Foerster et al. 2018 publish it. Its derivatives keep every term, as those of ``dice`` do,
+    with the sum of later rewards in the place of A_t: the right expectation, a large variance.
     """
     before, own = _weights(log_prob, old_log_prob, mask)
     return masked_mean((before + before * own) * reward, mask)
@@ -107,10 +126,11 @@ def dice_of_rewards(log_prob: Tensor, old_log_prob: Tensor, reward: Tensor, mask
 def gradient_control_variate(
     log_prob: Tensor, old_log_prob: Tensor, value: Tensor, mask: Tensor
 ) -> Tensor:
-    """Mean over steps of (1 - pi / pi_old) b: the baseline of the first derivative.
+    """Mean [] over steps of (1 - pi / pi_old) b: the baseline of the first derivative.
 
-    To be added to ``dice_of_rewards`` (Foerster et al. 2018). Takes no variance from
-    term (3) of a Hessian. Without bias for a value b [E, T] that does not know a_t.
+    To be added to ``dice_of_rewards`` (Foerster et al. 2018), whose gradient and terms (1) and (2)
+    then have the sum of later rewards less b. Drops none of them in expectation, and takes no
+    variance from (3). Without bias for a value b [E, T] that does not know a_t.
     """
     _, own = _weights(log_prob, old_log_prob, mask)
     return masked_mean(-own * value, mask)
@@ -119,9 +139,10 @@ def gradient_control_variate(
 def curvature_control_variate(
     log_prob: Tensor, old_log_prob: Tensor, value: Tensor, mask: Tensor
 ) -> Tensor:
-    """Mean over steps of -(1 - box_{t-1}) (1 - pi / pi_old) b: the baseline of term (3).
+    """Mean [] over steps of -(1 - box_{t-1}) (1 - pi / pi_old) b: the baseline of term (3).
 
-    To be added to the other two (Mao et al. 2019; the idea of TMAML, Liu et al. 2019). Value and
+    To be added to the other two (Mao et al. 2019; the idea of TMAML, Liu et al. 2019). Drops
+    nothing in expectation, and leaves (1) and (2) alone; b is [E, T]. Value and
     gradient are 0 at pi = pi_old, whatever b. The product box_{t-1} stops before the step: with
     step t in it, a bias of 2 b s_t s_t^T would remain.
     """
@@ -131,6 +152,9 @@ def curvature_control_variate(
 
 def sampling_credit(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor, credit: Tensor) -> Tensor:
     """Credit the adapted return to the sampling of the episodes that were adapted to (E-MAML).
+
+    Of the meta-gradient it is the term that holding D fixed drops, and no other: R times
+    grad_theta log pi_theta(D). The term through theta' is the outer objective's.
 
     The sum over episodes of credit times log pi(episode) / pi_old(episode). To be added to one
     task's outer objective for every round before the last, each with log-probabilities under the
@@ -158,15 +182,10 @@ def sampling_credit(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor, credit
         mask: [E, T] bool.
         credit: [] for all episodes or [E]; a constant, without a graph.
     """
-    return (credit * _log_ratio(log_prob, old_log_prob, mask).sum(-1)).sum(-1)
-
-
-def _log_ratio(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor) -> Tensor:
-    # Steps after the end hold no action that the policy chose: their exponent may overflow.
-    return torch.where(mask, log_prob - old_log_prob, 0.0)
+    return (credit * log_ratio(log_prob, old_log_prob, mask).sum(-1)).sum(-1)
 
 
 def _weights(log_prob: Tensor, old_log_prob: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return box_{t-1} and pi / pi_old - 1, whose product is box_t - box_{t-1}."""
-    own = _log_ratio(log_prob, old_log_prob, mask)
+    own = log_ratio(log_prob, old_log_prob, mask)
     return torch.exp(own.cumsum(-1) - own), torch.expm1(own)

@@ -1,6 +1,7 @@
 """What owns theta, and outer optimisers over it, whose state is a flat dict of tensors."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metarl import trees
+from metarl.checks import POSITIVE, check_fields, fault_in_choice
 from metarl.muon import Muon
 from metarl.types import Params
 
@@ -17,6 +19,20 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
 }
 MetaOptimizerName: TypeAlias = Literal["sgd", "adam", "muon"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterOptimizerConfig:
+    """What takes outer steps, and how long they are."""
+
+    outer_optimizer: OptimizerName = "adam"
+    """What takes the step."""
+    outer_lr: float = 1e-3
+    """Its step size, beta in MAML's paper."""
+
+    def __post_init__(self) -> None:
+        fault = fault_in_choice(self, "outer_optimizer", OPTIMIZERS)
+        check_fields(self, {"outer_lr": POSITIVE}, fault)
 
 
 class Theta:

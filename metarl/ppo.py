@@ -12,14 +12,16 @@ from metarl.annealing import anneal
 from metarl.checks import (
     COUNT,
     COUNT_OR_ZERO,
+    FRACTION,
     NON_NEGATIVE,
     POSITIVE,
     UNIT,
+    InputError,
     check_fields,
     fault_in_choice,
 )
 from metarl.distributions import Distribution
-from metarl.objectives import clipped
+from metarl.objectives import clipped, log_ratio
 from metarl.optimizers import MetaOptimizer
 from metarl.processes import Processes
 from metarl.returns import generalised_advantages
@@ -65,7 +67,7 @@ class PpoConfig:
             {
                 "discount": UNIT,
                 "gae_lambda": UNIT,
-                "clip": POSITIVE,
+                "clip": FRACTION,
                 "epochs": COUNT,
                 "minibatches": COUNT,
                 "learning_rate": POSITIVE,
@@ -85,6 +87,15 @@ class PpoConfig:
     def entropy_weight(self, updates_done: int) -> float:
         """Return the weight of the entropy in the next meta-iteration."""
         return anneal(self.entropy_coefficient, 0.0, updates_done, self.anneal_entropy_over)
+
+    def fault_in_trials(self, trials: int) -> str | None:
+        """Say that there are fewer trials than a pass has minibatches, where there are."""
+        if trials >= self.minibatches:
+            return None
+        return (
+            f"{type(self).__name__}.minibatches={self.minibatches} needs as many trials,"
+            f" tasks_per_update times episodes, got {trials}"
+        )
 
 
 class Samples(NamedTuple):
@@ -174,10 +185,15 @@ def gather(
 ) -> tuple[Samples, Spread]:
     """Standardise advantages and targets over the steps of all processes.
 
-    ``estimates`` are the advantages and targets of ``trial_advantages``.
+    Args:
+        action: [N, L, A], or [N, L] int64 when discrete.
+        log_prob: [N, L] nats, under the policy that acted.
+        estimates: advantages and targets of ``trial_advantages``, [N, L], in the reward's unit.
+        mask: [N, L] bool.
+        processes: those that hold the other trials.
 
     Returns:
-        The samples, and how the targets were spread.
+        The samples, standardised, and how the targets were spread, in the reward's unit.
     """
     both = torch.where(mask, torch.stack(estimates).double(), 0.0)
     steps = mask.sum().double().expand(2)
@@ -196,15 +212,13 @@ def terms(distribution: Distribution, value: Tensor, samples: Samples, clip: flo
 
     ``approx_kl`` estimates KL(old || new) in nats; ``clip_fraction`` counts ratios beyond the clip.
     """
-    log_ratio = distribution.log_prob(samples.action) - samples.log_prob
-    # Steps that no trial has hold no action that the policy chose: their exponent may overflow.
-    log_ratio = torch.where(samples.mask, log_ratio, 0.0)
-    ratio = log_ratio.exp()
+    exponent = log_ratio(distribution.log_prob(samples.action), samples.log_prob, samples.mask)
+    ratio = exponent.exp()
     columns = (
         clipped(ratio, samples.advantage, clip),
         (value - samples.target) ** 2,
         distribution.entropy(),
-        ratio - 1.0 - log_ratio,
+        ratio - 1.0 - exponent,
         ((ratio - 1.0).abs() > clip).to(ratio),
     )
     return torch.stack([torch.where(samples.mask, column, 0.0).sum() for column in columns])
@@ -226,13 +240,19 @@ def improve(
 
     Returns:
         Means over the steps of all passes.
+
+    Raises:
+        InputError: there are fewer trials than minibatches.
     """
     place, longest = processes.place(len(samples.mask)), config.max_gradient_norm
+    fault = config.fault_in_trials(place.num_tasks)
+    if fault:
+        raise InputError([fault])
     sums, norms = [], []
     for epoch in range(config.epochs):
         uniform = streams.at(epoch).uniform("order", 1, (place.num_tasks,))[0]
         order = torch.argsort(uniform, stable=True)
-        for chosen in torch.tensor_split(order, min(config.minibatches, len(order))):
+        for chosen in torch.tensor_split(order, config.minibatches):
             mine = chosen - place.first
             rows = mine[(mine >= 0) & (mine < len(samples.mask))]
             gradient, summed = _gradient(optimizer.params, judge, rows, samples, config)

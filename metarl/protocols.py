@@ -153,6 +153,34 @@ class CanClose(VectorTaskEnv, Protocol):
         ...
 
 
+class Amounts(Protocol):
+    """How much is collected for each meta-update, as ``metarl.trainer.TrainConfig`` says it."""
+
+    @property
+    def tasks_per_update(self) -> int:
+        """K, tasks."""
+        ...
+
+    @property
+    def episodes(self) -> int:
+        """E, episodes of each task in each round."""
+        ...
+
+    @property
+    def adaptations(self) -> int:
+        """N; there are N + 1 rounds."""
+        ...
+
+
+@runtime_checkable
+class NeedsAmounts(Protocol):
+    """A config of an agent that cannot learn what it is for from every amount of experience."""
+
+    def fault_with(self, amounts: Amounts) -> str | None:
+        """Say what is wrong with so much, by the names of the fields; None where nothing is."""
+        ...
+
+
 class Adapter(Protocol):
     """What acts in tasks and adapts to them: all that sampling and evaluating ask of an agent."""
 

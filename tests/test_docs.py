@@ -25,7 +25,7 @@ TUTORIALS = DOCS / "tutorials"
 EXAMPLE = "maml-trpo/navigation"
 TAKE_A_PRESET = ("train", "scratch", "bench")
 SMALL = {
-    "train": "--iterations 1 --tasks-per-update 2 --episodes 2 --evaluate-every 0 --threads 1",
+    "train": "--iterations 1 --tasks-per-update 4 --episodes 2 --evaluate-every 0 --threads 1",
     "evaluate": "--tasks 2 --threads 1",
     "adapt": "--episodes 2",
 }

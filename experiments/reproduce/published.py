@@ -52,8 +52,8 @@ def _curve(preset: str, returns: tuple[float, ...], source: str) -> tuple[Claim,
 
 
 _FINN = "Finn et al. 2017, appendix A.2"
-_PROMP = "Rothfuss et al. 2019, read off a figure"
-_PUBLIC_MAML = "a public MAML-TRPO after 300 meta-iterations with 20 tasks each"
+_PROMP = "Rothfuss et al. 2019, read off fig. 2"
+_PUBLIC_MAML = "a public MAML-TRPO, 300 iterations"
 # Standard errors of means over 1000 instances, from the spread of our own 50,000.
 _TEN_PULLS, _HUNDRED_PULLS = 0.07, 0.5
 
@@ -102,13 +102,9 @@ PUBLICATIONS: Mapping[str, Publication] = {
         presets=("promp/half-cheetah-dir", "maml-trpo/half-cheetah-dir"),
         seeds=(1, 2, 3),
         claims=(
-            Claim("promp/half-cheetah-dir", 1, 500.0, 0.0, "Rothfuss et al. 2019, read off fig. 2"),
-            Claim(
-                "maml-trpo/half-cheetah-dir", 1, 260.0, 0.0, "a public MAML-TRPO, 300 iterations"
-            ),
-            Claim(
-                "maml-trpo/half-cheetah-dir", 3, 405.0, 0.0, "a public MAML-TRPO, 300 iterations"
-            ),
+            Claim("promp/half-cheetah-dir", 1, 500.0, 0.0, _PROMP),
+            Claim("maml-trpo/half-cheetah-dir", 1, 260.0, 0.0, _PUBLIC_MAML),
+            Claim("maml-trpo/half-cheetah-dir", 3, 405.0, 0.0, _PUBLIC_MAML),
         ),
         quick_iterations=10,
         protocol=Protocol(tasks=40, adaptations=3),

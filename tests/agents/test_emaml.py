@@ -194,7 +194,7 @@ def test_without_credit_it_is_maml_trpo() -> None:
 
 def test_one_task_alone_is_refused_unless_nothing_is_credited() -> None:
     alone = [Trajectories(*(x[:1] for x in batch)) for batch in random_rounds(False, 1)]
-    with pytest.raises(InputError, match="tasks_per_update must be at least 2"):
+    with pytest.raises(InputError, match="tasks_per_update must be at least 2 with EmamlConfig"):
         new_agent(False, CONFIG).meta_update(alone)
     new_agent(False, replace(CONFIG, credit_weight=0.0)).meta_update(alone)
 

@@ -284,3 +284,5 @@ def test_bad_values_are_refused_by_name() -> None:
         AnilConfig(policy=PolicyConfig(hidden_sizes=()))
     with pytest.raises(InputError, match=r"CaviaConfig.num_context must be"):
         CaviaConfig(num_context=0)
+    with pytest.raises(InputError, match=r"CaviaConfig.inner_lr must be a finite number > 0"):
+        CaviaConfig(inner_lr=0.0)

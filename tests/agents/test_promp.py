@@ -238,6 +238,7 @@ def test_a_state_without_the_coefficient_is_refused_whole() -> None:
         ({"target_kl": 0.0}, "target_kl must be a finite number > 0"),
         ({"adaptive_kl": True, "kl_coefficient": 0.0}, "0 stays 0"),
         ({"inner_objective": "log_likelihood"}, "use 'ratio'"),
+        ({"target_kl": 0.02}, "target_kl=0.02 has no effect with adaptive_kl=False"),
         ({"clip": 1.0}, "PrompConfig.clip"),
     ],
 )

@@ -221,7 +221,16 @@ def test_agents_without_memory_are_not_told() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("memory_size", 0), ("clip", 0.0), ("epochs", 0), ("minibatches", 2.5), ("discount", 1.2)],
+    [
+        ("memory_size", 0),
+        ("clip", 0.0),
+        ("clip", 3.0),
+        ("epochs", 0),
+        ("minibatches", 2.5),
+        ("discount", 1.2),
+        ("longest_memory", 1),
+        ("longest_memory", 2),
+    ],
 )
 def test_bad_values_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"Rl2Config.{field}"):

@@ -131,6 +131,8 @@ def test_evaluate_prints_one_json_object(
         (["train", BANDIT, "--agent.baseline-ridge", "1e-30"], "baseline_ridge must be"),
         (["train", "reptile/bandit", "--agent.outer-lr", "1e39"], "outer_lr must be"),
         (["train", "reptile/bandit", "--agent.first-order"], "first_order must stay off"),
+        (["train", "cavia/navigation", "--adaptations", "0"], "adaptations must be at least 1"),
+        (["train", "rl2/bandit", "--tasks-per-update", "7"], "minibatches=8 needs as many trials"),
         (["train", BANDIT, "--agent.policy.min-std", "2"], "min_std must not be above init_std"),
         (["train", BANDIT, "--out", __file__], "is a file, not a folder"),
     ],

@@ -1,6 +1,7 @@
 """Experiments as plain data, strictly both ways."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,72 @@ def test_faults_are_named_with_their_file(change: Config, said: str) -> None:
         from_dict(to_dict(preset("maml-trpo/bandit")) | change, HERE)
     assert all(line.startswith(f"{HERE}: ") for line in caught.value.lines)
     assert said in str(caught.value)
+
+
+REFUSED = [
+    (
+        "reptile/bandit",
+        {"adaptations": 0},
+        {"learn_from_last_round": False},
+        "ReptileConfig.learn_from_last_round must be True with adaptations=0",
+    ),
+    (
+        "reptile/bandit",
+        {"episodes": 2},
+        {"inner_learner": "ppo", "inner_minibatches": 3},
+        "ReptileConfig.inner_minibatches=3 needs as many episodes in a round, got 2",
+    ),
+    ("cavia/navigation", {"adaptations": 0}, {}, "at least 1 with CaviaConfig, got 0: phi is 0"),
+    ("meta-sgd/navigation", {"adaptations": 0}, {}, "at least 1 with MetaSgdConfig, got 0: step"),
+    ("emaml/navigation", {"tasks_per_update": 1}, {}, "at least 2 with EmamlConfig, got 1: the"),
+    (
+        "promp/half-cheetah-dir",
+        {"adaptations": 0},
+        {"adaptive_kl": True},
+        "PrompConfig.adaptive_kl must be False with adaptations=0: there is no policy",
+    ),
+    (
+        "rl2/navigation",
+        {"tasks_per_update": 3, "episodes": 2},
+        {"minibatches": 7},
+        "Rl2Config.minibatches=7 needs as many trials, tasks_per_update times episodes, got 6",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "amounts", "agent", "said"), REFUSED)
+def test_agents_that_could_not_learn_from_so_much_are_refused(
+    name: str, amounts: Config, agent: Config, said: str
+) -> None:
+    published: Any = preset(name)
+    made: Any = replace(published.agent, **agent)
+    with pytest.raises(InputError, match=re.escape(said)):
+        replace(published, agent=made, **amounts)
+    stored: Any = to_dict(published)
+    stored = stored | amounts | {"agent": stored["agent"] | agent}
+    with pytest.raises(InputError, match=re.escape(f"{HERE}: ")) as caught:
+        from_dict(stored, HERE)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "amounts", "agent"),
+    [
+        ("reptile/bandit", {"adaptations": 0}, {}),
+        ("reptile/bandit", {"adaptations": 1}, {"learn_from_last_round": False}),
+        ("reptile/bandit", {"episodes": 3}, {"inner_learner": "ppo", "inner_minibatches": 3}),
+        ("emaml/navigation", {"tasks_per_update": 1}, {"credit_weight": 0.0}),
+        ("emaml/navigation", {"tasks_per_update": 2}, {}),
+        ("maml-trpo/bandit", {"adaptations": 0}, {}),
+        ("promp/half-cheetah-dir", {"adaptations": 0}, {}),
+        ("rl2/navigation", {"tasks_per_update": 3, "episodes": 2}, {"minibatches": 6}),
+    ],
+)
+def test_what_is_just_enough_is_taken(name: str, amounts: Config, agent: Config) -> None:
+    published: Any = preset(name)
+    made: Any = replace(published.agent, **agent)
+    experiment = replace(published, agent=made, **amounts)
+    assert from_dict(to_dict(experiment), HERE) == experiment
 
 
 def test_every_missing_key_has_a_line() -> None:

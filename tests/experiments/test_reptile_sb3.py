@@ -1,6 +1,7 @@
 """Reptile over learners of Stable-Baselines3: its step, its seeds, what it refuses, resuming."""
 
 import contextlib
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,17 @@ def test_a_batched_step_goes_to_the_mean_and_each_task_begins_at_phi() -> None:
     for name in phi:
         mean = (ends[0][name] + ends[1][name]) / 2
         torch.testing.assert_close(batched.outer.params[name], mean, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_that_is_not_finite_is_left_out_and_counted() -> None:
+    model = a2c()
+    model.policy.optimizer.param_groups[0]["weight_decay"] = math.nan
+    reptile = Sb3Reptile(model, Sb3ReptileConfig(anneal_over=3, rollouts=1))
+    before = reptile.outer.state_dict()
+    ((number, env_steps, metrics),) = run(reptile, 1)
+    assert (number, env_steps) == (1, 12)
+    assert metrics["train/skipped_steps"] == 1.0
+    assert_same(reptile.outer.state_dict(), before)
 
 
 @pytest.mark.parametrize("make", [ppo, a2c])

@@ -20,6 +20,7 @@ from tests.metarl.dense_matrices import CONFIG, TASKS, Setting
 from tests.metarl.policies import CountingPolicy
 
 KINDS = ["continuous", "discrete", "other"]
+FIRST_ORDER = {"first_order": True, "cg_iterations": ProximalConfig().cg_iterations}
 
 
 def some_cotangent(distribution: Distribution) -> Distribution:
@@ -79,7 +80,7 @@ def test_products_are_those_of_the_inverse_matrix(
 
 
 @kinds
-@pytest.mark.parametrize("change", [{"cg_damping": 3.0}, {"first_order": True}])
+@pytest.mark.parametrize("change", [{"cg_damping": 3.0}, FIRST_ORDER])
 def test_products_know_damping_and_first_order(kind: str, change: dict[str, Any]) -> None:
     setting = Setting(kind, replace(CONFIG, **change))
     check_products(setting)
@@ -198,6 +199,13 @@ def test_the_memory_of_the_outer_part_does_not_depend_on_the_inner_steps(kind: s
         ({"inner_steps": 0}, r"inner_steps must be a whole number"),
         ({"cg_iterations": 1.5}, r"cg_iterations must be a whole number"),
         ({"cg_damping": -1.0}, r"cg_damping must be a finite number >= 0"),
+        ({"inner_lr": 0.0}, r"inner_lr must be a finite number > 0"),
+        ({"later_lr_scale": 0.0}, r"later_lr_scale must be a finite number > 0"),
+        (
+            {"first_order": True, "cg_damping": 10.0},
+            r"cg_damping=10.0 has no effect with first_order=True.*else stays 0.0",
+        ),
+        ({"first_order": True, "cg_iterations": 9}, r"cg_iterations=9 has no effect with first_o"),
         ({"inner_lr": 0.1, "regularisation": 20.0}, r"must be below 2.*got 0.1 x 20.0"),
         ({"later_lr_scale": 5.0}, r"must be below 2.*got 0.25 x 10.0"),
     ],

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl import trees
+from metarl.checks import InputError
 from metarl.distributions import Distribution
 from metarl.objectives import clipped
 from metarl.optimizers import MetaOptimizer
@@ -246,10 +247,13 @@ def test_every_pass_takes_each_trial_once_in_an_order_of_its_own() -> None:
     assert orders[0] != orders[2]
 
 
-def test_there_are_never_more_minibatches_than_trials() -> None:
+def test_more_minibatches_than_trials_are_refused() -> None:
     setting = Setting(False)
-    setting.improve(replace(CONFIG, minibatches=50), 0.1)
+    setting.improve(replace(CONFIG, minibatches=N), 0.1)
     assert [len(rows) for rows in setting.seen] == [1] * N
+    with pytest.raises(InputError, match=rf"minibatches={N + 1} needs as many trials.*got {N}"):
+        setting.improve(replace(CONFIG, minibatches=N + 1), 0.1)
+    assert len(setting.seen) == N
 
 
 def test_one_step_of_a_pass_weighs_its_steps_alone() -> None:

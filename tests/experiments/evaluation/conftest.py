@@ -20,7 +20,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("maml", "maml-trpo/navigation", (*WIDE_GOALS, *net)),
         ("rl2", "rl2/navigation", (*WIDE_GOALS, *memory)),
         ("bandit", "maml-trpo/bandit", net),
-        ("rl2-bandit", "rl2/bandit", memory),
+        ("rl2-bandit", "rl2/bandit", (*memory, "--agent.minibatches", "4")),
     ):
         assert main(["train", preset, "--out", str(out / name), *_TRAIN, *flags]) == 0
     return out
