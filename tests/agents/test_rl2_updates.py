@@ -27,11 +27,11 @@ def updated(agent: Rl2, rounds: Sequence[Trajectories], **change: Tensor) -> dic
     return copy.state_dict()
 
 
-class Precision(TorchDispatchMode):
+class Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes at every operation whether cuDNN may round to TF32."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[bool] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
