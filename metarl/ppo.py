@@ -16,7 +16,6 @@ from metarl.checks import (
     NON_NEGATIVE,
     POSITIVE,
     UNIT,
-    InputError,
     check_fields,
     fault_in_choice,
 )
@@ -245,9 +244,7 @@ def improve(
         InputError: there are fewer trials than minibatches.
     """
     place, longest = processes.place(len(samples.mask)), config.max_gradient_norm
-    fault = config.fault_in_trials(place.num_tasks)
-    if fault:
-        raise InputError([fault])
+    check_fields(config, {}, config.fault_in_trials(place.num_tasks))
     sums, norms = [], []
     for epoch in range(config.epochs):
         uniform = streams.at(epoch).uniform("order", 1, (place.num_tasks,))[0]
