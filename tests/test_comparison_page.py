@@ -27,9 +27,9 @@ ELSEWHERE = [
 def test_a_table_is_that_of_its_runs(
     patterns: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = [
-        run for pattern in patterns.split() for run in sorted(glob.glob(pattern, root_dir=ROOT))
-    ]
+    found = {pattern: sorted(glob.glob(pattern, root_dir=ROOT)) for pattern in patterns.split()}
+    assert [pattern for pattern, matched in found.items() if not matched] == []
+    runs = [run for matched in found.values() for run in matched]
     assert main(["table", *(str(ROOT / run) for run in runs)]) == 0
     said = capsys.readouterr()
     assert "left out" not in said.err

@@ -1,71 +1,125 @@
 """Devices: nothing hidden goes through the host; a GPU, where there is one, agrees with the CPU."""
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarl import agents, envs, trees
 from metarl.adaptation import AdvantageConfig, Lesson, Rounds, prepare
 from metarl.cuda_graphs import Replayed, replayed_product
+from metarl.envs import EnvConfig
+from metarl.envs.grid_maze import GridMazeConfig
+from metarl.envs.grid_navi import GridNaviConfig
+from metarl.envs.navigation import NavigationConfig
+from metarl.experiments.cli import main
 from metarl.meta_gradient import AfterAdaptation
-from metarl.policies import PolicyConfig, build_policy
-from metarl.protocols import Algorithm
-from metarl.sampler import action_noise, adaptation_rounds
+from metarl.protocols import VectorTaskEnv
+from metarl.sampler import adaptation_rounds
 from metarl.seeding import Streams
 from metarl.types import Tasks, Trajectories
 from tests.conftest import SMALL_AGENTS, SMALL_ENVS
 
-TENSOR_ENVS = [name for name in SMALL_ENVS if "Cheetah" not in name]
+MAZE = "metarl/GridMaze-v0"
+TENSOR_ENVS: Mapping[str, EnvConfig] = {
+    "metarl/BernoulliBandit-v0": SMALL_ENVS["metarl/BernoulliBandit-v0"],
+    "metarl/TabularMDP-v0": SMALL_ENVS["metarl/TabularMDP-v0"],
+    "metarl/PointNavigation-v0": SMALL_ENVS["metarl/PointNavigation-v0"],
+    "metarl/GridNavi-v0": GridNaviConfig(horizon=6),
+    MAZE: GridMazeConfig(horizon=6),
+}
 TASKS, EPISODES = 4, 3
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def on_meta(env_name: str, agent: Algorithm, tasks: Tasks, streams: Streams) -> Trajectories:
-    """One round of tensors without values: whatever reads one, or leaves the device, raises."""
-    _, env = envs.build(env_name, SMALL_ENVS[env_name], device="meta")
-    adapted = agent.begin(TASKS, EPISODES)
-    obs = env.reset(tasks, EPISODES, streams)
-    noise = action_noise(env.spec, TASKS, EPISODES, streams)
-    running = torch.ones(TASKS, EPISODES, dtype=torch.bool, device="meta")
-    seen, steps = [obs], []
-    for time in range(env.spec.horizon):
-        acted = agent.act(adapted, seen[-1], noise[:, :, time])
-        step = env.step(acted.action, running)
-        seen.append(step.obs)
-        steps.append((acted.action, acted.log_prob, step.reward, step.terminated, running))
-        running = running & ~step.terminated
-    columns: list[Tensor] = [torch.stack(column, 2) for column in zip(*steps, strict=True)]
-    action, log_prob, reward, terminated, mask = columns
-    success = torch.full_like(running, -1, dtype=torch.int8)
-    obs = torch.stack(seen, 2)
-    return Trajectories(
-        tasks.task_id, obs, action, log_prob, reward, terminated, mask, ~running, success
-    )
+class HostReads(TorchDispatchMode):
+    """Counts how often tensors without values are read or copied by the host.
+
+    Without it, on the device ``meta``, either raises. Every question is answered alike.
+    """
+
+    def __init__(self, *, answer: bool) -> None:
+        super().__init__()
+        self.answer, self.count = answer, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, aten = kwargs or {}, torch.ops.aten
+        copied = func is aten._to_copy.default and kwargs.get("device") == torch.device("cpu")
+        if func is aten._local_scalar_dense.default or copied:
+            (leaf,) = args
+            if leaf.is_meta:
+                self.count += 1
+                dtype = kwargs.get("dtype") or leaf.dtype
+                answers = torch.full(leaf.shape, self.answer, dtype=dtype)
+                return answers if copied else answers.item()
+        return func(*args, **kwargs)
+
+
+class World(NamedTuple):
+    """Tasks, their environment and an agent, all on the device ``meta``."""
+
+    env: VectorTaskEnv
+    agent: Any
+    tasks: Tasks
+    streams: Streams
+
+    def rounds(self, adaptations: int) -> tuple[list[Trajectories], int]:
+        """Collect rounds; return them, and how often the host read something."""
+        with HostReads(answer=False) as reads:
+            walk = adaptation_rounds(
+                self.env, self.tasks, self.agent, EPISODES, adaptations, self.streams
+            )
+            batches = [batch for batch, _ in walk]
+        return batches, reads.count
+
+
+def on_meta(env_name: str, config: EnvConfig, agent_name: str) -> World:
+    _, env = envs.build(env_name, config, device="meta")
+    # How a maze is drawn goes on by what has been drawn of it.
+    drawn_on = "cpu" if env_name == MAZE else "meta"
+    distribution, _ = envs.build(env_name, config, device=drawn_on)
+    tasks = distribution.sample(TASKS, Streams(0, device=drawn_on))
+    assert all(leaf.device.type == drawn_on for leaf in tasks.parameter.values())
+    agent = agents.build(agent_name, env.spec, SMALL_AGENTS[agent_name], seed=1, device="meta")
+    return World(env, agent, tasks, Streams(0, device="meta"))
 
 
 @pytest.mark.parametrize("env_name", TENSOR_ENVS)
 @pytest.mark.parametrize("agent_name", SMALL_AGENTS)
 def test_a_round_and_an_adaptation_stay_on_their_device(env_name: str, agent_name: str) -> None:
-    distribution, env = envs.build(env_name, SMALL_ENVS[env_name], device="meta")
-    agent = agents.build(agent_name, env.spec, SMALL_AGENTS[agent_name], seed=1, device="meta")
-    streams = Streams(0, device="meta")
-    tasks = distribution.sample(TASKS, streams)
-    batch = on_meta(env_name, agent, tasks, streams)
-    adapted = agent.adapt(agent.begin(TASKS, EPISODES), batch)
-    for name, leaf in {**batch._asdict(), **adapted, **tasks.parameter}.items():
+    world = on_meta(env_name, TENSOR_ENVS[env_name], agent_name)
+    (batch,), reads = world.rounds(0)
+    # At a round's end four columns are asked whether all of them is finite, at its start mazes
+    # whether they are sound; steps ask nothing.
+    assert reads == (7 if env_name == MAZE else 4)
+    adapted = world.agent.adapt(world.agent.begin(TASKS, EPISODES), batch)
+    for name, leaf in {**batch._asdict(), **adapted}.items():
         assert leaf.device.type == "meta", name
+
+
+@pytest.mark.parametrize("agent_name", SMALL_AGENTS)
+def test_a_meta_update_reads_as_little_back_from_long_episodes(agent_name: str) -> None:
+    counts = []
+    for horizon in (6, 12):
+        config = NavigationConfig(horizon=horizon)
+        world = on_meta("metarl/PointNavigation-v0", config, agent_name)
+        rounds, reads = world.rounds(2)
+        assert reads == 12
+        with HostReads(answer=True) as reads_back:
+            world.agent.meta_update(rounds)
+        counts.append(reads_back.count)
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("agent_name", ["maml-trpo", "meta-sgd", "anil", "cavia"])
 @pytest.mark.parametrize("env_name", TENSOR_ENVS)
 def test_the_products_of_a_meta_update_stay_on_their_device(env_name: str, agent_name: str) -> None:
-    distribution, env = envs.build(env_name, SMALL_ENVS[env_name], device="meta")
-    agent: Any = agents.build(agent_name, env.spec, seed=1, device="meta")
-    streams = Streams(0, device="meta")
-    batch = on_meta(env_name, agent, distribution.sample(TASKS, streams), streams)
+    world = on_meta(env_name, TENSOR_ENVS[env_name], agent_name)
+    agent, ((batch,), _) = world.agent, world.rounds(0)
     lesson: Lesson = prepare(batch, AdvantageConfig())
     rounds = Rounds([lesson], lesson, lesson.mask / 7.0)
     policies = AfterAdaptation(agent.loop, agent.outer.params, rounds)
@@ -138,9 +192,26 @@ def test_a_gpu_agrees_with_the_cpu(env_name: str, agent_name: str) -> None:
         torch.testing.assert_close(weights["cuda"][name], leaf, rtol=1e-3, atol=1e-4)
 
 
-@needs_gpu
-def test_precision_is_full_by_default() -> None:
-    _, env = envs.build("metarl/PointNavigation-v0", device="cuda")
-    build_policy(env.spec, replace(PolicyConfig(), hidden_sizes=(8,)))
-    assert not torch.backends.cuda.matmul.allow_tf32
-    assert torch.get_float32_matmul_precision() == "highest"
+class Precision(TorchDispatchMode):
+    """Notes, at every operation, how exactly torch is to multiply, and the numbers that came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings, self.dtypes = set[tuple[str, bool]](), set[torch.dtype]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tf32 = torch.backends.cuda.matmul.allow_tf32
+        self.settings.add((torch.get_float32_matmul_precision(), tf32))
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.dtypes.add(result.dtype)
+        return result
+
+
+def test_a_run_is_trained_in_full_precision(tmp_path: Path) -> None:
+    flags = ("--iterations", "1", "--tasks-per-update", "2", "--evaluate-every", "0")
+    with Precision() as seen:
+        assert main(["train", "maml-trpo/bandit", "--out", str(tmp_path / "run"), *flags]) == 0
+    assert seen.settings == {("highest", False)}
+    assert torch.float32 in seen.dtypes
+    assert not seen.dtypes & {torch.bfloat16, torch.float16}

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl import agents, envs
-from metarl.agents.maml import MamlTrpoConfig
+from metarl import agents, envs, trees
+from metarl.agents.maml import MamlTrpoConfig, MamlVpg
 from metarl.agents.reptile import ReptileConfig
 from metarl.checks import InputError
 from metarl.envs.walker2d import Walker2dRandParamsConfig
+from metarl.gradient_agent import GradientAgent
 from metarl.protocols import Algorithm
 from metarl.sampler import adaptation_rounds
 from metarl.seeding import Streams
@@ -19,6 +20,13 @@ from metarl.types import Trajectories
 from tests.conftest import SMALL_AGENTS, World, build_world
 
 TASKS, EPISODES = 4, 5
+# Whose meta-update judges adapted policies, as a function of theta: test_reptile has its own test,
+# and the meta-updates of the others adapt to nothing.
+ADAPTING = [
+    name
+    for name in SMALL_AGENTS
+    if name not in ("reptile", "rl2", "average", "pretrained", "random")
+]
 
 
 def rounds_of(world: World, agent: Algorithm, adaptations: int, seed: int) -> list[Trajectories]:
@@ -68,6 +76,39 @@ def test_adapt_treats_each_task_by_itself(world: World) -> None:
     part = agent.adapt(agent.begin(TASKS - 2, EPISODES), half)
     for name, leaf in part.items():
         assert torch.allclose(leaf, whole[name][2:], atol=1e-7), name
+
+
+@pytest.mark.parametrize("adaptations", [1, 2])
+@pytest.mark.parametrize("agent_name", ADAPTING)
+def test_a_meta_update_adapts_as_the_sampler_did(world: World, adaptations: int) -> None:
+    agent = world.new_agent()
+    assert isinstance(agent, GradientAgent)
+    experience = agent.experience(rounds_of(world, agent, adaptations, seed=5))
+    last, theta = experience.last, trees.flatten(agent.outer.params)
+    one_less = experience._replace(lessons=experience.lessons[1:])
+    recomputed, other = (
+        agent.policies(rounds).distribution(theta).log_prob(last.action)[last.mask]
+        for rounds in (experience, one_less)
+    )
+    recorded = last.log_prob[last.mask]
+    torch.testing.assert_close(recomputed, recorded, rtol=0.0, atol=1e-5)
+    assert (other - recorded).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("adaptations", [1, 2])
+@pytest.mark.parametrize("agent_name", ADAPTING)
+def test_a_meta_update_starts_at_the_policies_that_acted(world: World, adaptations: int) -> None:
+    agent, other = world.new_agent(), world.new_agent()
+    assert isinstance(agent, GradientAgent)
+    rounds = rounds_of(world, agent, adaptations, seed=5)
+    last, weights = agent.experience(rounds)[1:]
+    # All ratios are 1, and the mean advantage is 0; of the log-likelihood its own mean is known.
+    likelihood = last.log_prob if isinstance(agent, MamlVpg) else torch.ones_like(last.log_prob)
+    expected = float((likelihood * last.advantage * weights).sum())
+    found = agent.meta_update(rounds)["train/surrogate"]
+    one_less = other.meta_update(rounds[1:])["train/surrogate"]
+    assert abs(found - expected) < 1e-6
+    assert abs(one_less - expected) > 1e-5
 
 
 @pytest.mark.parametrize("adaptations", [1, 2])

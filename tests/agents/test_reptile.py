@@ -75,6 +75,19 @@ def test_phi_moves_by_epsilon_towards_the_mean_of_what_each_task_learned(
     assert metrics["train/gradient_norm"] == pytest.approx(math.sqrt(squares))
 
 
+@pytest.mark.parametrize("config", LEARNERS)
+def test_a_meta_update_learns_as_the_sampler_did(env_name: str, config: ReptileConfig) -> None:
+    config = replace(config, outer_lr=1.0, learn_from_last_round=False)
+    distribution, env = envs.build(env_name, SMALL_ENVS[env_name], threads=1)
+    agent, streams = Reptile(env.spec, config, Streams(3)), Streams(5)
+    tasks, phi = distribution.sample(4, streams), agent.outer.weights()
+    *others, (last, adapted) = adaptation_rounds(env, tasks, agent, 4, 2, streams)
+    agent.meta_update([*(batch for batch, _ in others), last])
+    for name, leaf in agent.outer.params.items():
+        torch.testing.assert_close(leaf, adapted[name].mean(0), rtol=1e-5, atol=1e-6)
+        assert (leaf - phi[name]).abs().max() > 1e-5, name
+
+
 def test_one_task_is_the_serial_version() -> None:
     agent = new_agent(False, replace(ADAM, outer_lr=1.0))
     phi = agent.outer.weights()

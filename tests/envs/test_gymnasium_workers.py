@@ -83,18 +83,18 @@ def play(env: GymnasiumEnv, tasks: Tasks) -> None:
         env.step(torch.full((K, E, 1), 0.5), torch.ones(K, E, dtype=torch.bool))
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", LOST)
 def test_a_failing_worker_is_named_and_leaves_no_process(echo: Any, fault: str) -> None:
-    env = build(door(partial(echo.Faulty, fault), timeout=2.0 if fault == "hangs" else 60.0), 2)
+    # Only where there is no answer is it waited for.
+    env = build(door(partial(echo.Faulty, fault), timeout=2.0 if fault == "hangs" else 3600.0), 2)
     # Task 1 comes last: the second worker has it.
     tasks = Tasks(torch.arange(K), {"number": torch.tensor([0.0, 2.0, 3.0, 1.0])})
     env.reset(tasks, E, STREAMS)
     pids = env.worker_pids
     assert len(pids) == 2
-    began = time.monotonic()
     with pytest.raises(EnvFaultError, match=rf"(?s)^my/Echo-v0: {LOST[fault]}"):
         play(env, tasks)
-    assert time.monotonic() - began < 10.0
     wait_until_gone(pids, 5.0)
     with pytest.raises(RuntimeError, match="step without reset"):
         env.step(torch.zeros(K, E, 1), torch.ones(K, E, dtype=torch.bool))
@@ -111,12 +111,12 @@ CONSTRUCTORS = {
 }
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", CONSTRUCTORS)
 def test_a_constructor_that_fails_is_named_and_leaves_no_process(echo: Any, fault: str) -> None:
-    began = time.monotonic()
+    timeout = 3.0 if fault == "slow constructor" else 3600.0
     with pytest.raises(EnvFaultError, match=f"^my/Echo-v0: .*{CONSTRUCTORS[fault]}"):
-        door(partial(echo.Faulty, fault), timeout=3.0).build("cpu", 1)
-    assert time.monotonic() - began < 20.0
+        door(partial(echo.Faulty, fault), timeout=timeout).build("cpu", 1)
     assert not multiprocessing.active_children()
 
 

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from torch import Tensor
 
 from metarl.experiments.check.contract import RULES, check
 from metarl.experiments.check.play import Played, Subject, difference
+from metarl.types import Step
 from tests.experiments.check.faulty_points import PointEnv, Points, findings
 
 FAULTS: Mapping[str, tuple[str, str]] = {
@@ -80,3 +82,24 @@ def test_what_a_task_may_show_is_declared() -> None:
     for fault, shows in (("leaks", "start"), ("moves to the goal", "dynamics")):
         subject = Subject(Points(fault), PointEnv(fault), shows)  # type: ignore[arg-type]
         assert all(finding.problem is None for finding in check(subject)), fault
+
+
+class Counted(PointEnv):
+    """Episodes of so many steps; counts those that it is asked for."""
+
+    def __init__(self, horizon: int) -> None:
+        super().__init__("")
+        self.spec, self.asked = self.spec._replace(horizon=horizon), 0
+
+    def step(self, action: Tensor, running: Tensor) -> Step:
+        self.asked += 1
+        step = super().step(action, running)
+        assert isinstance(step, Step)
+        return step
+
+
+def test_long_episodes_are_not_gone_through_to_their_ends() -> None:
+    short, long = Counted(20), Counted(10_000)
+    for env in (short, long):
+        assert all(finding.checked for finding in check(Subject(Points(""), env, "rewards")))
+    assert 0 < short.asked == long.asked
