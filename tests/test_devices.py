@@ -1,6 +1,7 @@
 """Devices: nothing hidden goes through the host; a GPU, where there is one, agrees with the CPU."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarl import agents, envs, trees
 from metarl.adaptation import AdvantageConfig, Lesson, Rounds, prepare
+from metarl.agents import AgentConfig
+from metarl.agents.imaml import ImamlTrpoConfig
+from metarl.agents.maml import MamlTrpoConfig
+from metarl.agents.multi_task import JointConfig
 from metarl.cuda_graphs import Replayed, replayed_product
 from metarl.envs import EnvConfig
 from metarl.envs.grid_maze import GridMazeConfig
@@ -18,11 +23,13 @@ from metarl.envs.grid_navi import GridNaviConfig
 from metarl.envs.navigation import NavigationConfig
 from metarl.experiments.cli import main
 from metarl.meta_gradient import AfterAdaptation
+from metarl.optimizers import OuterOptimizerConfig
 from metarl.protocols import VectorTaskEnv
 from metarl.sampler import adaptation_rounds
 from metarl.seeding import Streams
 from metarl.types import Tasks, Trajectories
 from tests.conftest import SMALL_AGENTS, SMALL_ENVS
+from tests.precision import Precision
 
 MAZE = "metarl/GridMaze-v0"
 TENSOR_ENVS: Mapping[str, EnvConfig] = {
@@ -36,14 +43,14 @@ TASKS, EPISODES = 4, 3
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-class HostReads(TorchDispatchMode):
+class HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts how often tensors without values are read or copied by the host.
 
     Without it, on the device ``meta``, either raises. Every question is answered alike.
     """
 
     def __init__(self, *, answer: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.answer, self.count = answer, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -163,6 +170,19 @@ def test_a_replayed_product_is_that_of_its_matrix() -> None:
         torch.testing.assert_close(image, matrix @ v)
 
 
+def steady(config: AgentConfig) -> AgentConfig:
+    """Return the same agent with an outer step that does not make much of the last bits.
+
+    With so few episodes the Fisher matrix has directions that no sample knows, and Adam makes
+    steps of its full size of gradients near 0.
+    """
+    if isinstance(config, MamlTrpoConfig | ImamlTrpoConfig | JointConfig):
+        return replace(config, trust_region=replace(config.trust_region, cg_damping=1.0))
+    if isinstance(config, OuterOptimizerConfig):
+        return replace(config, outer_optimizer="sgd")
+    return config
+
+
 @needs_gpu
 @pytest.mark.parametrize("env_name", SMALL_ENVS)
 @pytest.mark.parametrize("agent_name", SMALL_AGENTS)
@@ -171,7 +191,7 @@ def test_a_gpu_agrees_with_the_cpu(env_name: str, agent_name: str) -> None:
     weights: dict[str, dict[str, Tensor]] = {}
     for device in ("cpu", "cuda"):
         distribution, env = envs.build(env_name, SMALL_ENVS[env_name], device=device, threads=1)
-        config = SMALL_AGENTS[agent_name]
+        config = steady(SMALL_AGENTS[agent_name])
         agent = agents.build(agent_name, env.spec, config, seed=1, device=device)
         streams = Streams(0, device=device)
         tasks = distribution.sample(TASKS, streams)
@@ -192,26 +212,10 @@ def test_a_gpu_agrees_with_the_cpu(env_name: str, agent_name: str) -> None:
         torch.testing.assert_close(weights["cuda"][name], leaf, rtol=1e-3, atol=1e-4)
 
 
-class Precision(TorchDispatchMode):
-    """Notes, at every operation, how exactly torch is to multiply, and the numbers that came."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.settings, self.dtypes = set[tuple[str, bool]](), set[torch.dtype]()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tf32 = torch.backends.cuda.matmul.allow_tf32
-        self.settings.add((torch.get_float32_matmul_precision(), tf32))
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            self.dtypes.add(result.dtype)
-        return result
-
-
 def test_a_run_is_trained_in_full_precision(tmp_path: Path) -> None:
     flags = ("--iterations", "1", "--tasks-per-update", "2", "--evaluate-every", "0")
     with Precision() as seen:
         assert main(["train", "maml-trpo/bandit", "--out", str(tmp_path / "run"), *flags]) == 0
-    assert seen.settings == {("highest", False)}
+    assert {setting[:2] for setting in seen.settings} == {("highest", False)}
     assert torch.float32 in seen.dtypes
     assert not seen.dtypes & {torch.bfloat16, torch.float16}

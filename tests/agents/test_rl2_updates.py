@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarl.agents.rl2 import Rl2
 from metarl.checks import InputError
@@ -18,6 +17,7 @@ from metarl.seeding import Streams
 from metarl.types import Trajectories
 from tests.agents.test_rl2 import CONFIG, lived, new_agent, new_env
 from tests.metarl.scripted import SCRIPT, ScriptedEnv
+from tests.precision import Precision
 
 
 def updated(agent: Rl2, rounds: Sequence[Trajectories], **change: Tensor) -> dict[str, Tensor]:
@@ -27,18 +27,6 @@ def updated(agent: Rl2, rounds: Sequence[Trajectories], **change: Tensor) -> dic
     return copy.state_dict()
 
 
-class Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes at every operation whether cuDNN may round to TF32."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: set[bool] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen.add(torch.backends.cudnn.allow_tf32)
-        return func(*args, **(kwargs or {}))
-
-
 def test_a_meta_update_is_in_full_precision_and_leaves_the_setting_alone() -> None:
     env = new_env(False)
     agent = new_agent(env)
@@ -46,7 +34,7 @@ def test_a_meta_update_is_in_full_precision_and_leaves_the_setting_alone() -> No
     assert torch.backends.cudnn.allow_tf32, "torch's own default has changed"
     with Precision() as precision:
         agent.meta_update(rounds)
-    assert precision.seen == {False}
+    assert {setting.cudnn_tf32 for setting in precision.settings} == {False}
     assert torch.backends.cudnn.allow_tf32
 
 
