@@ -250,8 +250,9 @@ def improve(
         uniform = streams.at(epoch).uniform("order", 1, (place.num_tasks,))[0]
         order = torch.argsort(uniform, stable=True)
         for chosen in torch.tensor_split(order, config.minibatches):
-            mine = chosen - place.first
-            rows = mine[(mine >= 0) & (mine < len(samples.mask))]
+            rows = chosen - place.first
+            if len(samples.mask) < place.num_tasks:
+                rows = rows[(rows >= 0) & (rows < len(samples.mask))]
             gradient, summed = _gradient(optimizer.params, judge, rows, samples, config)
             total = processes.total(torch.cat((gradient, summed)))
             summed = total[len(gradient) :]
