@@ -176,3 +176,30 @@ def test_the_readme_rounds_the_same_figures() -> None:
         number, unit = quoted.split()
         assert float(number) == pytest.approx(new / SECONDS[unit], rel=0.04)
         assert quoted in README.split("## Speed")[1]
+
+
+def test_learning_then_and_now() -> None:
+    runs = {
+        "navigation": ("navigation", "check-navigation"),
+        "bandit": ("bandit", "check-bandit"),
+        "half-cheetah-dir": ("half-cheetah-dir", "check-half-cheetah"),
+    }
+    rows = [row for row in rows_below("Learning", 4) if row[0] != "preset"]
+    for (name, (then, now)), row in zip(runs.items(), rows, strict=True):
+        assert row[0] == f"`maml-trpo/{name}`"
+        iterations = []
+        for run, shown in ((then, row[1]), (now, row[2])):
+            (file,) = (ROOT / "results" / run / "eval").glob("*_tasks40_*.json")
+            result = json.loads(file.read_text())
+            iterations.append(str(result["iteration"]))
+            figures = [result[key][1] for key in ("iqm", "ci_low", "ci_high")]
+            assert shown == "{:.1f} ({:.1f} to {:.1f})".format(*figures)
+        assert row[3] == ", ".join(iterations)
+    for run, words in (
+        ("half-cheetah-dir", "{}, {} and {} then"),
+        ("check-half-cheetah", "{}, {} and {} now"),
+    ):
+        lines = (ROOT / "results" / run / "metrics.jsonl").read_text().splitlines()
+        returns = [json.loads(line)["meta/post_return"] for line in lines]
+        means = [round(statistics.fmean(returns[end - 10 : end])) for end in (50, 100, 150)]
+        assert words.format(*means) in " ".join(PAGE.split())
