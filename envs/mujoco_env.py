@@ -123,9 +123,9 @@ class MujocoEnv:
     def lanes(self) -> tuple["MujocoEnv", ...]:
         """Two environments that share the threads; none where these are few.
 
-        On two threads, whose physics leaves no core for acting, two lanes gained nothing.
+        On two threads that leave no core for acting they gained nothing; a GPU acts beside them.
         """
-        if self.threads < 4:
+        if self.threads < (4 if self._device == "cpu" else 2):
             return ()
         half = self.threads // 2
         return tuple(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metarl import agents, envs
+from metarl.protocols import HasLanes
 from metarl.sampler import collect
 from metarl.types import Step, Trajectories
 from tests.metarl.scripted import (
@@ -78,6 +79,18 @@ def test_threads_do_not_change_a_bit() -> None:
         for one, other in zip(expected, cheetah_rounds(*threads), strict=True):
             for name, a, b in zip(Trajectories._fields, one, other, strict=True):
                 assert torch.equal(a, b), (threads, name)
+
+
+@pytest.mark.parametrize(
+    ("threads", "device", "lanes"), [(1, "meta", 0), (2, "meta", 2), (3, "cpu", 0), (4, "cpu", 2)]
+)
+def test_lanes_need_fewer_threads_where_another_device_acts(
+    threads: int, device: str, lanes: int
+) -> None:
+    _, env = envs.build("metarl/HalfCheetahDir-v0", threads=threads, device=device)
+    assert isinstance(env, HasLanes)
+    assert len(env.lanes) == lanes
+    assert all(lane.threads < threads for lane in env.lanes)
 
 
 class TwoLanes(ScriptedEnv):
