@@ -156,7 +156,13 @@ class Rl2:
         with torch.no_grad():
             _, output = self.network.unroll(self._optimizer.params, x)
             value = self._spread.restore(output)
-            estimates = trial_advantages(trials.reward, value, trials.mask, self.config)
+            estimates = trial_advantages(
+                trials.reward,
+                value,
+                trials.mask,
+                self.config.discount_at(self._num_updates),
+                self.config.gae_lambda,
+            )
         samples, spread = gather(
             trials.action, trials.log_prob, estimates, trials.mask, self.processes
         )

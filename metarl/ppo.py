@@ -36,6 +36,9 @@ class PpoConfig:
 
     discount: float = 0.99
     """gamma, also from the end of an episode to the start of the next in its trial."""
+    raise_discount: tuple[int, int] = (0, 0)
+    """Meta-iterations between which the discount rises linearly from 0; before the first of them it
+    is 0, from the second on ``discount``. With 0 0 it is that from the start."""
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation."""
     clip: float = 0.2
@@ -77,7 +80,18 @@ class PpoConfig:
                 "max_gradient_norm": POSITIVE,
             },
             fault_in_choice(self, "optimizer", get_args(PpoOptimizerName)),
+            None
+            if 0 <= self.raise_discount[0] <= self.raise_discount[1]
+            else f"{type(self).__name__}.raise_discount must be two meta-iterations, the later one"
+            f" last, got {self.raise_discount}",
         )
+
+    def discount_at(self, updates_done: int) -> float:
+        """Return gamma in the next meta-iteration."""
+        first, last = self.raise_discount
+        if updates_done >= last:
+            return self.discount
+        return self.discount * max(updates_done - first, 0) / max(last - first, 1)
 
     def step_size(self, updates_done: int) -> float:
         """Return the step size in the next meta-iteration."""
@@ -156,7 +170,7 @@ TERMS = ("surrogate", "value_error", "entropy", "approx_kl", "clip_fraction")
 
 
 def trial_advantages(
-    reward: Tensor, value: Tensor, mask: Tensor, config: PpoConfig
+    reward: Tensor, value: Tensor, mask: Tensor, discount: float, gae_lambda: float
 ) -> tuple[Tensor, Tensor]:
     """Estimate advantages and value targets over trials [N, L] whose steps have no gaps.
 
@@ -169,9 +183,7 @@ def trial_advantages(
     value = torch.where(mask, value, 0.0)
     following = torch.cat((value, torch.zeros_like(value[:, :1])), 1)
     never = torch.zeros_like(mask)
-    advantage = generalised_advantages(
-        reward, following, never, mask, config.discount, config.gae_lambda
-    )
+    advantage = generalised_advantages(reward, following, never, mask, discount, gae_lambda)
     return advantage, advantage + value
 
 

@@ -91,7 +91,7 @@ def full_precision() -> Iterator[None]:
 
 
 class RecurrentActorCritic(NamedTuple):
-    """A layer of GRUs whose memory a policy and a linear value function read."""
+    """A layer of GRUs that a policy and a value function read, each by layers of its own."""
 
     num_inputs: int
     num_units: int
@@ -99,6 +99,11 @@ class RecurrentActorCritic(NamedTuple):
     """Sees the memory where others see an observation."""
     longest_memory: int = 0
     """Steps, as ``init_gru`` takes them."""
+
+    @property
+    def _value_sizes(self) -> tuple[int, ...]:
+        """Units of the memory, of the policy's hidden layers, which values have too, and 1."""
+        return (*self.policy.layer_sizes[:-1], 1)
 
     @property
     def stacked(self) -> Mapping[str, int]:
@@ -112,7 +117,7 @@ class RecurrentActorCritic(NamedTuple):
                 self.num_inputs, self.num_units, streams.at("gru"), self.longest_memory
             ),
             "policy": self.policy.init(streams.at("policy")),
-            "value": networks.init_mlp((self.num_units, 1), streams.at("value")),
+            "value": networks.init_mlp(self._value_sizes, streams.at("value")),
         }
         return {
             f"{part}.{name}": leaf
@@ -129,7 +134,11 @@ class RecurrentActorCritic(NamedTuple):
         """Return distributions and values [N, L] along inputs x [N, L, I], memory starting at 0."""
         memories = gru(_part(params, "gru"), x)
         distribution = self.policy.distribution(_part(params, "policy"), memories)
-        return distribution, networks.mlp(_part(params, "value"), memories, 1, "tanh").squeeze(-1)
+        num_layers = len(self._value_sizes) - 1
+        values = networks.mlp(
+            _part(params, "value"), memories, num_layers, self.policy.config.activation
+        )
+        return distribution, values.squeeze(-1)
 
     def without_values(self, params: Params) -> Params:
         """Return the weights that acting needs."""
@@ -137,7 +146,9 @@ class RecurrentActorCritic(NamedTuple):
 
     def with_values(self, params: Params, factor: Tensor, summand: Tensor) -> Params:
         """Return weights with which values are factor times what they are, plus the summand."""
-        weight, bias = (f"value.{name}" for name in networks.layer_names(0))
+        weight, bias = (
+            f"value.{name}" for name in networks.layer_names(len(self._value_sizes) - 2)
+        )
         changed = {
             weight: params[weight] * factor.to(params[weight]),
             bias: params[bias] * factor.to(params[bias]) + summand.to(params[bias]),

@@ -30,11 +30,10 @@ LONG = 1e6  # a norm that no gradient reaches
 
 def test_advantages_of_a_trial_by_hand() -> None:
     """Two episodes: one of a single step that terminated, one of two; gamma 1/2, lambda 1/4."""
-    config = PpoConfig(discount=0.5, gae_lambda=0.25)
     reward = torch.tensor([[1.0, 2.0, 4.0, 0.0]])
     value = torch.tensor([[3.0, 5.0, 7.0, 11.0]])
     mask = torch.tensor([[True, True, True, False]])
-    advantage, target = trial_advantages(reward, value, mask, config)
+    advantage, target = trial_advantages(reward, value, mask, 0.5, 0.25)
     errors = [1 + 0.5 * 5 - 3, 2 + 0.5 * 7 - 5, 4 - 7]  # 0.5, 0.5, -3
     by_hand = [
         errors[0] + errors[1] / 8 + errors[2] / 64,
@@ -46,11 +45,25 @@ def test_advantages_of_a_trial_by_hand() -> None:
     assert target[0].tolist() == [a + v for a, v in zip(by_hand, [3, 5, 7, 0], strict=True)]
 
 
+def test_the_discount_rises_from_0_between_two_updates() -> None:
+    config = PpoConfig(discount=0.8, raise_discount=(2, 6))
+    discounts = [config.discount_at(update) for update in range(8)]
+    assert discounts == pytest.approx([0.0, 0.0, 0.0, 0.2, 0.4, 0.6, 0.8, 0.8])
+    sudden = PpoConfig(discount=0.8, raise_discount=(3, 3))
+    assert [sudden.discount_at(update) for update in (2, 3)] == [0.0, 0.8]
+    assert PpoConfig(discount=0.8).discount_at(0) == 0.8
+
+
+@pytest.mark.parametrize("between", [(-1, 3), (4, 3)])
+def test_a_discount_cannot_rise_backwards(between: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="raise_discount must be two meta-iterations"):
+        PpoConfig(raise_discount=between)
+
+
 def test_with_lambda_1_targets_are_returns_to_the_end_of_the_trial() -> None:
     generator = torch.Generator().manual_seed(0)
     reward, value = (torch.randn(N, L, generator=generator).double() for _ in range(2))
-    config = PpoConfig(discount=0.9, gae_lambda=1.0)
-    _, target = trial_advantages(torch.where(MASK, reward, 0.0), value, MASK, config)
+    _, target = trial_advantages(torch.where(MASK, reward, 0.0), value, MASK, 0.9, 1.0)
     for trial in range(N):
         length = int(MASK[trial].sum())
         for time in range(L):
@@ -112,7 +125,7 @@ def test_without_rewards_the_value_comes_to_rest() -> None:
         with torch.no_grad():
             distribution, output = setting.network.unroll(optimizer.params, setting.x)
         value, old = spread.restore(output), spread
-        advantage, target = trial_advantages(torch.zeros(N, L), value, MASK, config)
+        advantage, target = trial_advantages(torch.zeros(N, L), value, MASK, 0.99, 0.95)
         log_prob = distribution.log_prob(setting.samples.action)
         estimates = torch.zeros_like(advantage), target
         samples, spread = gather(setting.samples.action, log_prob, estimates, MASK, ALONE)
