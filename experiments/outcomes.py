@@ -123,6 +123,13 @@ def read_outcome(folder: Path) -> Outcome:
         raise InputError([f"{folder} cannot be read: {line}"]) from error
 
 
+def score_of(label: str, episodes: int) -> str:
+    """Say what a score is: a total over another number of episodes is another one."""
+    return (
+        f"{label} of {episodes} episode{'s' if episodes > 1 else ''}" if label == TOTAL else label
+    )
+
+
 def _read(folder: Path, config: Config) -> Outcome:
     done = _picked((RULES, STOPPED), parse_json(folder / "DONE", (folder / "DONE").read_bytes()))
     asked = read_fields(_Asked, _picked(_Asked._fields, config), "config.yaml: ")
@@ -137,9 +144,6 @@ def _read(folder: Path, config: Config) -> Outcome:
     if not tables:
         raise InputError([f"eval/ holds nothing of meta-iteration {len(rows)}"])
     best = max(range(len(tables)), key=lambda place: tables[place].shape)
-    score = evaluations[best].score
-    if score == TOTAL:  # over another number of episodes it is another score
-        score += f" of {asked.episodes} episode{'s' if asked.episodes > 1 else ''}"
     return Outcome(
         folder=folder,
         config=config,
@@ -149,7 +153,7 @@ def _read(folder: Path, config: Config) -> Outcome:
         commits=_commits(folder / "system.json"),
         learning=np.array([*columns, np.cumsum(seconds)], dtype=np.float64),
         per_task=tables[best],
-        score=score,
+        score=score_of(evaluations[best].score, asked.episodes),
         floors={name: _curve(curve) for name, curve in evaluations[best].references.items()},
         length=str(done.get(RULES, done.get(STOPPED, ""))) or len(rows),
     )

@@ -5,10 +5,8 @@ adaptations, starts and noise. Only whether tasks are told may differ.
 """
 
 import itertools
-import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -23,29 +21,10 @@ from metarl.experiments.evaluation.scoring import (
     learned_from,
     load_run,
     score_label,
-    score_table,
 )
 from metarl.experiments.experiment import Experiment, to_dict
-from metarl.files import BrokenFileError, parse_json
-from metarl.plain_data import read_fields
+from metarl.experiments.scratch_file import read_learned
 from metarl.runs import Config, differences
-
-_LONGEST_LINE = 300
-
-
-class Learned(NamedTuple):
-    """What is read of a file of ``metarl scratch``."""
-
-    env: dict[str, object]
-    split: str
-    episodes: int
-    score: str
-    rounds: tuple[int, ...]
-    """After how many rounds policies were scored."""
-    env_steps: tuple[int, ...]
-    """As many: of each task."""
-    per_task: tuple[tuple[float, ...], ...]
-    """Scores, by task, then as ``rounds``."""
 
 
 def reference_curves(
@@ -125,7 +104,7 @@ def _of_run(judged: Judged, folder: Path, machine: Config, notes: Console) -> di
 
 def _of_file(judged: Judged, file: Path) -> dict[str, Curve]:
     """Return two curves: after as many rounds as an agent has seen, and the large budget's."""
-    learned, request = _read(file), judged.request
+    learned, request = read_learned(file), judged.request
     _refuse_other_tasks(judged.experiment, learned.env, file)
     if request.protocol != "standard":
         raise InputError([f"{file}: learning from scratch has no {request.protocol} protocol"])
@@ -152,27 +131,6 @@ def _of_file(judged: Judged, file: Path) -> dict[str, Curve]:
             scores[:, -1:].expand(-1, last), episodes[-1:] * last
         ),
     }
-
-
-def _read(file: Path) -> Learned:
-    try:
-        content = parse_json(file, file.read_bytes())
-    except (OSError, BrokenFileError) as error:
-        raise InputError([f"{file} is neither a run folder nor a JSON file: {error}"]) from None
-    fields = content if isinstance(content, dict) else {}
-    try:
-        learned = read_fields(
-            Learned, {key: fields[key] for key in Learned._fields if key in fields}
-        )
-        columns = score_table(learned.per_task).shape[1]
-    except InputError as error:
-        lines = (f"{file} is not what metarl scratch writes: {line}" for line in error.lines)
-        raise InputError(textwrap.shorten(line, _LONGEST_LINE) for line in lines) from None
-    if not columns == len(learned.rounds) == len(learned.env_steps) or learned.rounds[0] != 0:
-        raise InputError(
-            [f"{file} is not what metarl scratch writes: rounds, env_steps and per_task disagree"]
-        )
-    return learned
 
 
 def _refuse_other_tasks(mine: Experiment, env: object, place: Path) -> None:

@@ -8,6 +8,7 @@ by the evaluator of every agent, each with the starts and the noise of an agent'
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -95,7 +96,7 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
     tasks = parts.distribution.held_out(request.tasks, request.split)
     round_steps = experiment.episodes * parts.env.spec.horizon
     scored_after = request.scored_after(round_steps)
-    per_task = []
+    per_task, began = [], time.monotonic()
     for row in range(request.tasks):
         per_task.append(learn_from_scratch(experiment, parts, tasks, row, scored_after))
         first, last = per_task[-1][0], per_task[-1][-1]
@@ -114,6 +115,7 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
         "env_steps": [number * round_steps for number in scored_after],
         "mean": [sum(column) / len(column) for column in columns],
         "per_task": per_task,
+        "wall_s": time.monotonic() - began,
         "system": system_facts(),
     }
 

@@ -1,5 +1,6 @@
 """Settings: runs that differ in nothing but their seed, sorted by environment."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -82,8 +83,7 @@ def by_environment(outcomes: Sequence[Outcome]) -> dict[str, list[Setting]]:
     """
     environments: dict[str, dict[str, list[Outcome]]] = {}
     for outcome in outcomes:
-        tasks = f"{len(outcome.per_task)} held-out tasks"
-        title = f"{outcome.environment}: {outcome.score}, {tasks}"
+        title = title_of(outcome.environment, outcome.score, len(outcome.per_task))
         settings = environments.setdefault(title, {})
         settings.setdefault(outcome.setting, []).append(outcome)
     return {
@@ -92,6 +92,11 @@ def by_environment(outcomes: Sequence[Outcome]) -> dict[str, list[Setting]]:
         )
         for name, settings in environments.items()
     }
+
+
+def title_of(environment: str, score: str, tasks: int) -> str:
+    """Name what scores must have in common to stand in one table."""
+    return f"{environment}: {score}, {tasks} held-out tasks"
 
 
 def _best(setting: Setting) -> float:
@@ -118,17 +123,21 @@ def labels(settings: Sequence[Setting]) -> list[str]:
 
 
 def shared_floors(settings: Sequence[Setting]) -> dict[str, CurveSummary]:
-    """Return the floors that all settings share, but for those with the name of a setting.
+    """Return the floors that most settings share, but for those with the name of a setting.
 
-    Such as untrained weights are others for each agent.
+    Such as untrained weights are others for each agent; what does nothing is the same for all that
+    are scored alike. Where not all share a floor, its name says how many do.
     """
-    first, *others = (setting.outcomes[0].floors for setting in settings)
     taken = labels(settings)
-    return {
-        name: curve
-        for name, curve in first.items()
-        if name not in taken and all(floors.get(name) == curve for floors in others)
-    }
+    by_setting = [setting.outcomes[0].floors for setting in settings]
+    names = dict.fromkeys(name for floors in by_setting for name in floors)
+    shared = {}
+    for name in names:
+        ((curve, number),) = Counter(floors.get(name) for floors in by_setting).most_common(1)
+        if name not in taken and curve is not None and 2 * number > len(settings):
+            told = name if number == len(settings) else f"{name} ({number} of {len(settings)})"
+            shared[told] = curve
+    return shared
 
 
 def _leaves(outcome: Outcome) -> Iterator[tuple[str, str]]:

@@ -14,9 +14,25 @@ import tyro
 from metarl.bootstrap import Statistic, bootstrap_interval, usual_bootstrap
 from metarl.checks import COUNT_OR_ZERO, LARGEST, Allowed, check_fields
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.settings import Setting, in_minutes, labels, read_settings, shared_floors
+from metarl.experiments.experiment import environment_name
+from metarl.experiments.outcomes import score_of
+from metarl.experiments.scratch_file import Learned, read_learned
+from metarl.experiments.settings import (
+    Setting,
+    in_minutes,
+    labels,
+    read_settings,
+    shared_floors,
+    title_of,
+)
 from metarl.experiments.standings import compared_scores, standings
-from metarl.statistics import iqm_of_runs, mean_of_runs, median_of_tasks, optimality_gap
+from metarl.statistics import (
+    FloatArray,
+    iqm_of_runs,
+    mean_of_runs,
+    median_of_tasks,
+    optimality_gap,
+)
 
 Format: TypeAlias = Literal["markdown", "latex", "csv"]
 _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
@@ -28,13 +44,14 @@ _ANY = Allowed(-LARGEST, LARGEST, "a finite number")
 class TableArgs:
     """Final results of finished runs: a statistic of seeds and tasks, with its 95% interval.
 
-    Runs that differ in nothing but the seed make one line; settings of the same preset are told
-    apart by the values in which they differ, and environments are kept apart. With one seed the
-    interval speaks of tasks, with several of seeds. The best line comes first, by its best IQM.
+    Files of ``metarl scratch`` stand below the runs that met the same tasks. Runs that differ in
+    nothing but the seed make one line; settings of the same preset are told apart by the values in
+    which they differ, and environments are kept apart. With one seed the interval speaks of tasks,
+    with several of seeds. The best line comes first, by its best IQM.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of runs."""
+    """Folders of runs, and files of metarl scratch."""
     format: Format = "markdown"
     """How to write it."""
     statistic: Literal["iqm", "mean", "median", "gap"] = "iqm"
@@ -74,24 +91,39 @@ class Section(NamedTuple):
 def table_command(arguments: Sequence[str]) -> int:
     """Run ``metarl table RUN_DIR... [--format markdown|latex|csv] [--statistic NAME] ...``."""
     args = parse(TableArgs, arguments, "table")
-    environments = read_settings(args.runs, plain_console(stderr=True))
+    files = [place for place in args.runs if place.is_file()]
+    folders = [place for place in args.runs if not place.is_file()]
+    scratch: dict[str, list[Learned]] = {}
+    for learned in map(read_learned, files):
+        score = score_of(learned.score, learned.episodes)
+        title = title_of(environment_name(learned.env), score, len(learned.per_task))
+        if learned.split != "test":  # runs are in tables by what they score on that list
+            title += f" ({learned.split})"
+        scratch.setdefault(title, []).append(learned)
+    runs = read_settings(folders, plain_console(stderr=True)) if folders or not files else {}
     sections = [
-        _section(environment, settings, args) for environment, settings in environments.items()
+        _section(title, runs.get(title, []), scratch.get(title, []), args)
+        for title in dict.fromkeys((*runs, *scratch))
     ]
     plain_console().print(_WRITERS[args.format](sections))
     return 0
 
 
-def _section(environment: str, settings: Sequence[Setting], args: TableArgs) -> Section:
-    widest = max(setting.scores().shape[2] for setting in settings)
+def _section(
+    environment: str, settings: Sequence[Setting], scratch: Sequence[Learned], args: TableArgs
+) -> Section:
+    counts = (*(setting.scores().shape[2] for setting in settings), *(x.along for x in scratch))
+    widest = max(counts)
     title, statistic = _statistic(args)
     head = ["setting", "seeds", "iterations", "env steps", "wall time"]
     head += ["before", *(f"after {number}" for number in range(1, widest))]
     names = labels(settings)
     lines = [
-        _line(name, setting, _filled(_scores(setting, statistic), widest))
+        _line(name, setting, _filled(_scores(setting.scores(), statistic), widest))
         for name, setting in zip(names, settings, strict=True)
     ]
+    for learned in scratch:
+        lines += _scratch_lines(learned, widest, statistic)
     # Of what other runs share as a reference, the summary is known, and no single scores.
     for name, curve in shared_floors(settings).items() if args.statistic == "iqm" else ():
         scores = [_score(*row) for row in zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)]
@@ -102,6 +134,20 @@ def _section(environment: str, settings: Sequence[Setting], args: TableArgs) -> 
         lines = [line + _filled(more.get(line[0], []), len(more_head)) for line in lines]
     rows = [[_one_line(cell) for cell in row] for row in (head, *lines)]
     return Section(_one_line(environment + title), rows[0], rows[1:])
+
+
+def _scratch_lines(learned: Learned, widest: int, statistic: Statistic) -> list[list[str]]:
+    """Return a line for as many rounds as agents adapt, and one for the large budget."""
+    scores, along = np.array([learned.per_task]), learned.along
+    wall = f"{in_minutes(learned.wall_s)} min"
+    early, late = (f"{learned.env_steps[place]:,} a task" for place in (along - 1, -1))
+    lines = [["from scratch", "1", "", early, ""]]
+    lines[0] += _filled(_scores(scores[..., :along], statistic), widest)
+    if along < len(learned.rounds):
+        (score,) = _scores(scores[..., -1:], statistic)
+        lines.append(["from scratch, to the end", "1", "", late, "", *[score] * widest])
+    lines[-1][4] = wall
+    return lines
 
 
 def _one_line(text: str) -> str:
@@ -122,8 +168,8 @@ def _statistic(args: TableArgs) -> tuple[str, Statistic]:
     return named[args.statistic]
 
 
-def _scores(setting: Setting, statistic: Statistic) -> list[str]:
-    scores = setting.scores()
+def _scores(scores: FloatArray, statistic: Statistic) -> list[str]:
+    """Return a cell for each round of scores [seeds, tasks, rounds]."""
     rng = np.random.default_rng(0)
     interval = bootstrap_interval(scores, statistic, rng, usual_bootstrap(len(scores)))
     values = statistic(np.moveaxis(scores, -1, 0))

@@ -4,7 +4,9 @@ The functions stand in one file for each agent.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from metarl import envs
 from metarl.checks import InputError, unknown
 from metarl.experiments.experiment import Experiment
 from metarl.experiments.presets.anil import ANIL
@@ -38,11 +40,24 @@ PRESETS: Mapping[str, Callable[[], Experiment]] = {
 
 
 def preset(name: str) -> Experiment:
-    """Return the experiment of a preset.
+    """Return the experiment of a preset, or what it says carried over to another environment.
+
+    ``<preset>+<environment>`` has the agent and the amounts of the preset on any environment of
+    ``envs.ENVS``, named without ``metarl/``, at its default setting, or at one of the others
+    behind an ``@``: ``promp/half-cheetah-dir+AntGoal-v0@maml-2017``.
 
     Raises:
-        ValueError: no such preset; the message holds the nearest name.
+        InputError: no such preset, environment or setting; the message holds the nearest name.
     """
-    if name not in PRESETS:
-        raise InputError([unknown("preset", name, PRESETS)])
-    return PRESETS[name]()
+    own, carried, elsewhere = name.partition("+")
+    if own not in PRESETS:
+        raise InputError([unknown("preset", own, PRESETS)])
+    experiment = PRESETS[own]()
+    if not carried:
+        return experiment
+    env, chosen, setting = elsewhere.partition("@")
+    known = {full.removeprefix("metarl/"): full for full in envs.ENVS}
+    if env not in known:
+        raise InputError([unknown(f"environment of {name!r}", env, known)])
+    config = envs.preset(known[env], setting if chosen else None)
+    return replace(experiment, preset=name, env=config)

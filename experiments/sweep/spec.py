@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from metarl.checks import SEED, InputError, unknown
+from metarl.checks import SEED, InputError
 from metarl.experiments.experiment import Experiment, from_dict, to_dict
-from metarl.experiments.presets import PRESETS, preset
+from metarl.experiments.presets import preset
 from metarl.experiments.sweep.spec_file import read_plain
 from metarl.files import BrokenFileError
 from metarl.plain_data import read_fields
@@ -132,8 +132,10 @@ class SweepSpec:
         if not self.seeds:
             yield "seeds must hold at least one seed, such as [1, 2, 3]"
         for name in self.presets:
-            if name not in PRESETS:
-                yield unknown("presets", name, PRESETS)
+            try:
+                preset(name)
+            except InputError as error:
+                yield from (f"presets: {line}" for line in error.lines)
         for seed in self.seeds:
             if not SEED.accepts(seed):
                 yield f"seeds must each be {SEED.text}, got {seed!r}"

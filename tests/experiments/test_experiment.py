@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from metarl.checks import InputError
+from metarl.envs import ENVS
 from metarl.experiments.experiment import build, from_dict, to_dict
 from metarl.experiments.presets import PRESETS, preset
 from metarl.runs import Config
@@ -29,6 +30,38 @@ def test_presets_survive_yaml_and_can_be_built(name: str) -> None:
     assert stored["name"] == agent
     family = parts.env.spec.name.removeprefix("metarl/").removesuffix("-v0").lower()
     assert task.replace("-", "") in family
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_a_preset_can_be_carried_over_to_any_environment(env: str) -> None:
+    own = preset("promp/half-cheetah-dir")
+    for setting, config in ENVS[env].presets.items():
+        name = f"{own.preset}+{env.removeprefix('metarl/')}@{setting}"
+        experiment = preset(name)
+        assert experiment == replace(own, preset=name, env=config)
+        assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(experiment))), HERE) == experiment
+    without_setting = preset(name.partition("@")[0])
+    assert without_setting.env == next(iter(ENVS[env].presets.values()))
+    parts = build(without_setting)
+    assert parts.env.spec.name == env
+    assert len(parts.agent.begin(2, 1)) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("promp/half-cheetah+AntGoal-v0", "did you mean 'promp/half-cheetah-dir'"),
+        ("promp/navigation+AntGoals-v0", "did you mean 'AntGoal-v0'"),
+        ("promp/navigation+metarl/AntGoal-v0", "did you mean 'AntGoal-v0'"),
+        ("promp/navigation+", "no ''; known: BernoulliBandit-v0"),
+        ("promp/navigation+AntGoal-v0@maml-2016", "did you mean 'maml-2017'"),
+        ("promp/navigation+AntGoal-v0@", "no ''; known: promp-2019"),
+        ("promp/navigation@promp-2019", "no 'promp/navigation@promp-2019'; did you mean"),
+    ],
+)
+def test_what_a_preset_cannot_be_carried_over_to_is_named(name: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        preset(name)
 
 
 @pytest.mark.parametrize(
