@@ -11,7 +11,7 @@ The papers' letters:
   last reward in its own units, and the end flag: 1 at the first step of every episode but the
   trial's first. There s_t is the start of the new episode, a and r are those of the last step of
   the old one. At the start of a trial all but s_t are 0.
-* pi(a|h_t), V(h_t): a linear layer each on the memory.
+* pi(a|h_t), V(h_t): a linear layer each on the memory, or a perceptron each.
 
 The outer problem is an ordinary one, solved by an ordinary algorithm, here PPO in place of TRPO
 (Duan et al.) and actor-critic (Wang et al.). It raises the discounted sum of all rewards of a
@@ -35,8 +35,9 @@ the pace at which values are learned depends on the unit of the rewards. When a 
 a new mu and sigma, v is rescaled so that V stays what it was (PopArt, van Hasselt et al. 2016, who
 take running averages).
 sigma is 1/4 at least, since R_t is the value's own noise where no trial has found a reward
-(``ppo.LEAST_SCALE``). Memories are computed anew from the start of each trial, and gradients run
-back through all of it.
+(``trial_targets.LEAST_SCALE``). Memories are computed anew from the start of each trial, and
+gradients run back through all of it. gamma may rise from 0 as learning goes on
+(``raise_discount``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,11 +54,12 @@ from metarl.cuda_graphs import Replayed
 from metarl.distributions import Distribution
 from metarl.optimizers import MetaOptimizer
 from metarl.policies import PolicyConfig
-from metarl.ppo import PpoConfig, Spread, gather, improve, trial_advantages
+from metarl.ppo import PpoConfig, improve
 from metarl.processes import ALONE, Processes
 from metarl.protocols import Amounts
 from metarl.recurrent import full_precision
 from metarl.seeding import Streams
+from metarl.trial_targets import Spread, gather, trial_advantages
 from metarl.trials import Trials, join, previous
 from metarl.types import Acted, Adapted, EnvSpec, Metrics, Outcome, Params, Trajectories
 
@@ -74,7 +76,7 @@ class Rl2Config(PpoConfig):
     """Steps, 3 or more: at first, units forget within 2 to this many of them, each at a pace of its
     own; with 0, all forget half in each step."""
     policy: PolicyConfig = field(default_factory=lambda: PolicyConfig(hidden_sizes=()))
-    """Layers between the memory and the action."""
+    """Layers between the memory and the action, and as many others between it and the value."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

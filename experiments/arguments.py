@@ -79,6 +79,7 @@ def preset_argument(command: str, arguments: Sequence[str]) -> tuple[Experiment,
             [
                 f"usage: metarl {command} PRESET [flags]",
                 f"presets: {', '.join(PRESETS)}",
+                "on another environment: PRESET+ENV or PRESET+ENV@SETTING, as `metarl list envs`",
                 f"flags of a preset: metarl {command} PRESET --help",
             ]
         )

@@ -44,6 +44,10 @@ def _agent_lines(console: Console) -> None:
 def _preset_lines(console: Console) -> None:
     for name, make in PRESETS.items():
         console.print(f"  {name:38} {(make.__doc__ or '').strip().splitlines()[0]}")
+    console.print(
+        "  PRESET+ENV or PRESET+ENV@SETTING       The preset's agent and amounts elsewhere:"
+        " promp/half-cheetah-dir+AntGoal-v0@maml-2017"
+    )
 
 
 _LINES = {"envs": _env_lines, "agents": _agent_lines, "presets": _preset_lines}

@@ -122,21 +122,27 @@ def labels(settings: Sequence[Setting]) -> list[str]:
     return result
 
 
-def shared_floors(settings: Sequence[Setting]) -> dict[str, CurveSummary]:
-    """Return the floors that most settings share, but for those with the name of a setting.
+def shared_floors(settings: Sequence[Setting], but: int = 0) -> dict[str, CurveSummary]:
+    """Return the floors that settings share, save for those with the name of a setting.
 
     Such as untrained weights are others for each agent; what does nothing is the same for all that
-    are scored alike. Where not all share a floor, its name says how many do.
+    are scored alike.
+
+    Args:
+        settings: of one environment.
+        but: how many of them, fewer than half, may have another floor of that name, or none; the
+            result's names then say which.
     """
     taken = labels(settings)
     by_setting = [setting.outcomes[0].floors for setting in settings]
-    names = dict.fromkeys(name for floors in by_setting for name in floors)
     shared = {}
-    for name in names:
-        ((curve, number),) = Counter(floors.get(name) for floors in by_setting).most_common(1)
-        if name not in taken and curve is not None and 2 * number > len(settings):
-            told = name if number == len(settings) else f"{name} ({number} of {len(settings)})"
-            shared[told] = curve
+    for name in dict.fromkeys(name for floors in by_setting for name in floors):
+        curves = [floors.get(name) for floors in by_setting]
+        ((curve, number),) = Counter(curves).most_common(1)
+        others = [label for label, own in zip(taken, curves, strict=True) if own != curve]
+        if name in taken or curve is None or len(others) > but or len(others) >= number:
+            continue
+        shared[f"{name} (not for {', '.join(others)})" if others else name] = curve
     return shared
 
 

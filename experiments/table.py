@@ -3,7 +3,7 @@
 import csv
 import functools
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -12,18 +12,15 @@ import numpy as np
 import tyro
 
 from metarl.bootstrap import Statistic, bootstrap_interval, usual_bootstrap
-from metarl.checks import COUNT_OR_ZERO, LARGEST, Allowed, check_fields
+from metarl.checks import COUNT_OR_ZERO, LARGEST, Allowed, InputError, check_fields
 from metarl.experiments.arguments import parse, plain_console
-from metarl.experiments.experiment import environment_name
-from metarl.experiments.outcomes import score_of
-from metarl.experiments.scratch_file import Learned, read_learned
+from metarl.experiments.scratch_file import Scratch, read_scratch
 from metarl.experiments.settings import (
     Setting,
     in_minutes,
     labels,
     read_settings,
     shared_floors,
-    title_of,
 )
 from metarl.experiments.standings import compared_scores, standings
 from metarl.statistics import (
@@ -37,6 +34,8 @@ from metarl.statistics import (
 Format: TypeAlias = Literal["markdown", "latex", "csv"]
 _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
 _LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_MAY_DIFFER = 2
+"""How many settings of a table may lack a floor that it shows: those scored in another way."""
 _ANY = Allowed(-LARGEST, LARGEST, "a finite number")
 
 
@@ -89,18 +88,17 @@ class Section(NamedTuple):
 
 
 def table_command(arguments: Sequence[str]) -> int:
-    """Run ``metarl table RUN_DIR... [--format markdown|latex|csv] [--statistic NAME] ...``."""
-    args = parse(TableArgs, arguments, "table")
-    files = [place for place in args.runs if place.is_file()]
+    """Run ``metarl table RUN_DIR|SCRATCH_JSON... [--format markdown|latex|csv] ...``."""
+    args, notes = parse(TableArgs, arguments, "table"), plain_console(stderr=True)
     folders = [place for place in args.runs if not place.is_file()]
-    scratch: dict[str, list[Learned]] = {}
-    for learned in map(read_learned, files):
-        score = score_of(learned.score, learned.episodes)
-        title = title_of(environment_name(learned.env), score, len(learned.per_task))
-        if learned.split != "test":  # runs are in tables by what they score on that list
-            title += f" ({learned.split})"
-        scratch.setdefault(title, []).append(learned)
-    runs = read_settings(folders, plain_console(stderr=True)) if folders or not files else {}
+    scratch, faults = read_scratch(place for place in args.runs if place.is_file())
+    if not folders and not scratch:
+        raise InputError(faults or ["which runs? Give their folders"])
+    for fault in faults:
+        notes.print(f"left out: {fault}")
+    runs = read_settings(folders, notes) if folders else {}
+    if scratch and args.against != "none":
+        notes.print("note: what was learned from scratch is ranked and compared with nothing")
     sections = [
         _section(title, runs.get(title, []), scratch.get(title, []), args)
         for title in dict.fromkeys((*runs, *scratch))
@@ -110,24 +108,24 @@ def table_command(arguments: Sequence[str]) -> int:
 
 
 def _section(
-    environment: str, settings: Sequence[Setting], scratch: Sequence[Learned], args: TableArgs
+    environment: str, settings: Sequence[Setting], scratch: Sequence[Scratch], args: TableArgs
 ) -> Section:
-    counts = (*(setting.scores().shape[2] for setting in settings), *(x.along for x in scratch))
-    widest = max(counts)
+    curves = [setting.scores() for setting in settings]
+    widest = max([scores.shape[2] for scores in curves] or [one.kind.along for one in scratch])
     title, statistic = _statistic(args)
     head = ["setting", "seeds", "iterations", "env steps", "wall time"]
     head += ["before", *(f"after {number}" for number in range(1, widest))]
     names = labels(settings)
     lines = [
-        _line(name, setting, _filled(_scores(setting.scores(), statistic), widest))
-        for name, setting in zip(names, settings, strict=True)
+        [*_line(name, setting), *_filled(_scores(scores, statistic), widest)]
+        for name, setting, scores in zip(names, settings, curves, strict=True)
     ]
-    for learned in scratch:
-        lines += _scratch_lines(learned, widest, statistic)
+    lines += [line for one in scratch for line in _scratch_lines(one, widest, statistic)]
     # Of what other runs share as a reference, the summary is known, and no single scores.
-    for name, curve in shared_floors(settings).items() if args.statistic == "iqm" else ():
-        scores = [_score(*row) for row in zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)]
-        lines.append([name, "", "", "", "", *_filled(scores, widest)])
+    floors = shared_floors(settings, _MAY_DIFFER) if args.statistic == "iqm" else {}
+    for name, curve in floors.items():
+        cells = [_score(*row) for row in zip(curve.iqm, curve.ci_low, curve.ci_high, strict=True)]
+        lines.append([name, "", "", "", "", *_filled(cells, widest)])
     if args.against != "none" and len(settings) > 1:
         more_head, more = _compared(names, settings, args)
         head += more_head
@@ -136,18 +134,24 @@ def _section(
     return Section(_one_line(environment + title), rows[0], rows[1:])
 
 
-def _scratch_lines(learned: Learned, widest: int, statistic: Statistic) -> list[list[str]]:
-    """Return a line for as many rounds as agents adapt, and one for the large budget."""
-    scores, along = np.array([learned.per_task]), learned.along
-    wall = f"{in_minutes(learned.wall_s)} min"
-    early, late = (f"{learned.env_steps[place]:,} a task" for place in (along - 1, -1))
-    lines = [["from scratch", "1", "", early, ""]]
-    lines[0] += _filled(_scores(scores[..., :along], statistic), widest)
-    if along < len(learned.rounds):
-        (score,) = _scores(scores[..., -1:], statistic)
-        lines.append(["from scratch, to the end", "1", "", late, "", *[score] * widest])
-    lines[-1][4] = wall
-    return lines
+def _scratch_lines(scratch: Scratch, widest: int, statistic: Statistic) -> Iterator[list[str]]:
+    """Yield a line for as many rounds as agents adapt to, and one for the end, where it is later.
+
+    What it took is known for all that was learned together: the last line says it.
+    """
+    along, last = min(scratch.kind.along, widest), len(scratch.kind.rounds) - 1
+    ends = dict.fromkeys((along - 1, last))
+    for place in ends:
+        scores = scratch.scores[..., :along] if place < along else scratch.scores[..., place:]
+        cells = _scores(scores, statistic)
+        yield [
+            scratch.name(place),
+            str(len(scratch.scores)),
+            "",
+            _millions(scratch.env_steps(place)),
+            f"{in_minutes(scratch.wall_s)} min" if place == last else "",
+            *_filled(cells if place < along else cells * widest, widest),
+        ]
 
 
 def _one_line(text: str) -> str:
@@ -176,17 +180,20 @@ def _scores(scores: FloatArray, statistic: Statistic) -> list[str]:
     return [_score(*row) for row in zip(values, *interval, strict=True)]
 
 
-def _line(name: str, setting: Setting, scores: Sequence[str]) -> list[str]:
+def _line(name: str, setting: Setting) -> list[str]:
     runs = setting.outcomes
     lengths = sorted({run.iteration for run in runs})
     return [
         name,
         str(len(runs)),
         " to ".join(map(str, dict.fromkeys((lengths[0], lengths[-1])))),
-        f"{sum(run.learning[0, -1] for run in runs) / len(runs) / 1e6:.2f}M",
+        _millions(sum(run.learning[0, -1] for run in runs) / len(runs)),
         f"{in_minutes(sum(run.wall_s for run in runs) / len(runs))} min",
-        *scores,
     ]
+
+
+def _millions(steps: float) -> str:
+    return f"{steps / 1e6:.2f}M"
 
 
 def _compared(

@@ -58,7 +58,7 @@ def train(
             if processes.leads:
                 run = stack.enter_context(_open_folder(progress, out))
                 record = stack.enter_context(Record(progress, run, console, sitting))
-                _tell_of_steps_of_zero(experiment, console)
+                _tell_of_schedules(experiment, console)
         with as_one(processes):
             progress.align()
         if not progress.over:
@@ -88,13 +88,19 @@ def _open_folder(progress: Progress, out: Path | None) -> RunFolder:
     return RunFolder.open(out, config, FREE_FIELDS, facts)
 
 
-def _tell_of_steps_of_zero(experiment: Experiment, console: Console) -> None:
+def _tell_of_schedules(experiment: Experiment, console: Console) -> None:
     agent, iterations = experiment.agent, experiment.iterations
     if isinstance(agent, PpoConfig | OuterStepConfig) and agent.step_size(iterations - 1) == 0.0:
         console.print(
             f"note: steps have shrunk to nothing after {agent.anneal_over} of {iterations}"
             f" meta-iterations; to learn in all of them, set --agent.anneal-over {iterations}, or 0"
             " for steps of one size",
+            soft_wrap=True,
+        )
+    if isinstance(agent, PpoConfig) and agent.discount_at(iterations - 1) < agent.discount:
+        console.print(
+            f"note: the discount still rises when learning ends: --agent.raise-discount ends at"
+            f" {agent.raise_discount[1]}, with {iterations} meta-iterations",
             soft_wrap=True,
         )
 

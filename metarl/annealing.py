@@ -1,4 +1,4 @@
-"""Steps whose size goes linearly from a first value to a last one, as Reptile's outer steps.
+"""What goes linearly from a first value to a last one as learning goes on, such as step sizes.
 
 With epsilon_0 the first size, epsilon_N the last and N the number of steps between them, step i,
 counted from 0, has the size
@@ -25,6 +25,30 @@ def anneal(first: float, last: float, steps_taken: int, over: int) -> float:
     if over == 0:
         return first
     return first + (last - first) * min(steps_taken / over, 1.0)
+
+
+def rise(last: float, steps_taken: int, between: tuple[int, int]) -> float:
+    """Return what goes linearly from 0 to its last value between two steps, at the next step."""
+    begin, end = between
+    if steps_taken >= end:
+        return last
+    return anneal(0.0, last, max(steps_taken - begin, 0), end - begin)
+
+
+def fault_in_rise(config: object, name: str, of: str) -> str | None:
+    """Say what is wrong with the two steps between which a config's value ``of`` rises.
+
+    Its field ``name`` holds them. Both 0 stand for a value that does not rise.
+    """
+    given, full = f"{type(config).__name__}.{name}", getattr(config, of)
+    between: tuple[object, ...] = getattr(config, name)
+    if len(between) != 2 or not all(COUNT_OR_ZERO.accepts(number) for number in between):
+        return f"{given} must be two whole numbers >= 0, got {between}"
+    if between[0] > between[1]:  # type: ignore[operator]
+        return f"{given} must not end before it begins, got {between}"
+    if full == 0 and between != (0, 0):
+        return f"{given} has no effect with {of}={full}: say what it rises to"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

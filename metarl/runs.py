@@ -51,7 +51,8 @@ def config_id(config: Config, free: Collection[str]) -> str:
 def default_run_folder(root: Path, preset: str, seed: int, identity: str) -> Path:
     """Return the place of a run: ``<root>/<agent>/<task>__s<seed>__<identity>``.
 
-    ``preset`` is ``agent/task`` or ``agent/task@version``.
+    ``preset`` is ``agent/task`` or ``agent/task@version``, or such a name with an environment
+    behind a ``+``; dots stand for ``@`` and ``+``.
 
     Raises:
         ValueError: a part is no plain name, or the place would lie outside ``root``.
@@ -59,7 +60,7 @@ def default_run_folder(root: Path, preset: str, seed: int, identity: str) -> Pat
     agent, slash, task = preset.partition("/")
     if not slash or seed < 0:
         raise ValueError(f"need a preset like 'agent/task' and a seed >= 0, got {preset!r}, {seed}")
-    parts = (agent, f"{task.replace('@', '.')}__s{seed}__{identity}")
+    parts = (agent, f"{re.sub('[@+]', '.', task)}__s{seed}__{identity}")
     for part in parts:
         if not RUN_NAME.fullmatch(part) or part in (".", ".."):
             raise ValueError(f"run name {part!r} must match {RUN_NAME.pattern}, and not be . or ..")

@@ -42,7 +42,7 @@ CORE = (
         "trials",
         "context",
     ),
-    ("mlp_derivatives", "trust_region", "ascent", "annealing"),
+    ("mlp_derivatives", "trust_region", "ascent", "annealing", "trial_targets"),
     ("policies", "ppo"),
     ("adaptation", "recurrent"),
     ("inner_loss", "outer_objectives", "acting"),

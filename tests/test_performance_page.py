@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from metarl.envs import ENVS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECONDS = {"s": 1.0, "ms": 1e-3}
+MEASURED_IN_PARTS = {"metarl/HalfCheetahVel-v0", "metarl/AntDir-v0", "metarl/Walker2dRandParams-v0"}
+"""Their phases are in several files."""
 
 
 def bench(name: str) -> Any:
@@ -143,6 +147,41 @@ def test_environments() -> None:
         if "physics" in figures:
             same(physics[0], figures["physics"])
             assert physics[1] == f"{figures['share']:.0%}"
+
+
+def test_further_families_by_phase() -> None:
+    files = sorted((ROOT / "results" / "bench" / "families").glob("*.json"))
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    stored = {one["config"]["env"]["name"].removeprefix("metarl/"): one for one in results}
+    rows = {row[0]: row[1:] for row in rows_below("Further families, by phase", 8)}
+    assert rows.keys() == stored.keys()
+    for name, (copies, rate, share, update, whole, *shares) in rows.items():
+        config, phases = stored[name]["config"], stored[name]["phases"]
+        medians = {
+            kind: {key: entry["median"] for key, entry in figures.items()}
+            for kind, figures in phases.items()
+        }
+        assert int(copies) == config["tasks_per_update"] * config["episodes"]
+        same(rate, medians["sampling"]["with_policy"])
+        if "share_of_raw_policy_controls" in medians["sampling"]:
+            assert share == f"{medians['sampling']['share_of_raw_policy_controls']:.0%}"
+        for shown, value in (
+            (update, medians["update"]["meta_update"]),
+            (whole, medians["iteration"]["meta_iteration"]),
+        ):
+            number, unit = shown.split()
+            same(number, value / SECONDS[unit])
+        assert shares == [f"{medians['iteration'][kind]:.0%}" for kind in ("stepping", "update")]
+
+
+def test_every_family_has_results_by_phase() -> None:
+    """Those of ``metarl bench PRESET``, under whatever name."""
+    measured = set()
+    for file in (ROOT / "results" / "bench").glob("**/*.json"):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if {"sampling", "update", "iteration"} <= result.get("phases", {}).keys():
+            measured.add(result["config"]["env"]["name"])
+    assert measured | MEASURED_IN_PARTS == set(ENVS)
 
 
 def test_what_is_said_of_the_environments() -> None:

@@ -51,7 +51,7 @@ def preset(name: str) -> Experiment:
     """
     own, carried, elsewhere = name.partition("+")
     if own not in PRESETS:
-        raise InputError([unknown("preset", own, PRESETS)])
+        raise InputError([unknown("presets", own, PRESETS)])
     experiment = PRESETS[own]()
     if not carried:
         return experiment

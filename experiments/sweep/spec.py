@@ -135,7 +135,7 @@ class SweepSpec:
             try:
                 preset(name)
             except InputError as error:
-                yield from (f"presets: {line}" for line in error.lines)
+                yield from error.lines
         for seed in self.seeds:
             if not SEED.accepts(seed):
                 yield f"seeds must each be {SEED.text}, got {seed!r}"

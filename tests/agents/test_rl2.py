@@ -237,6 +237,35 @@ def test_bad_values_are_refused_by_name(field: str, value: Any) -> None:
         Rl2Config(**{field: value})
 
 
+def test_each_update_learns_by_the_discount_that_is_due() -> None:
+    """Also the one after a restart."""
+    env, rising = new_env(True), replace(CONFIG, discount=0.9, raise_discount=(1, 1))
+    rounds = lived(new_agent(env), env, 1)[0]
+    first, second, both, resumed = (
+        Rl2(env.spec, config, Streams(5))
+        for config in (replace(CONFIG, discount=0.0), replace(CONFIG, discount=0.9), rising, rising)
+    )
+    first.meta_update(rounds)
+    second.load_state_dict(first.state_dict())
+    both.meta_update(rounds)
+    resumed.load_state_dict(both.state_dict())
+    assert_same(both, first)
+    for agent in (second, both, resumed):
+        agent.meta_update(rounds)
+    assert_same(both, second)
+    assert_same(both, resumed)
+    first.meta_update(rounds)
+    assert not torch.equal(
+        both.state_dict()["value.layer0.bias"], part(first, "")["value.layer0.bias"]
+    )
+
+
+def assert_same(left: Rl2, right: Rl2) -> None:
+    mine, other = left.state_dict(), right.state_dict()
+    assert mine.keys() == other.keys()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+
+
 def test_what_acts_for_a_task_is_its_first_copy() -> None:
     env = new_env(False)
     agent = new_agent(env)

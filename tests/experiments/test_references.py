@@ -255,7 +255,7 @@ def test_a_policy_of_sb3_acts_by_its_own_distribution() -> None:
     [
         ({"rounds": 3}, "rounds must be tuple[int, ...], got 3"),
         ({"rounds": ["a", "b", "c", "d"]}, "rounds must be tuple[int, ...]"),
-        ({"rounds": [1, 2, 3, 4]}, "rounds, env_steps and per_task disagree"),
+        ({"rounds": [1, 2, 3, 4]}, "rounds must rise from 0"),
         ({"env_steps": []}, "rounds, env_steps and per_task disagree"),
         ({"env_steps": ["x"]}, "env_steps must be tuple[int, ...]"),
         ({"per_task": "abc"}, "per_task must be tuple[tuple[float, ...], ...], got 'abc'"),

@@ -1,4 +1,4 @@
-"""Outer steps that grow shorter: their sizes, and what a resumed schedule remembers."""
+"""What goes from a first value to a last one, and what a resumed schedule remembers."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from metarl.annealing import NUM_STEPS, AnnealedOptimizer, OuterStepConfig
 from metarl.checks import InputError
 from metarl.optimizers import OptimizerName
+from metarl.ppo import PpoConfig
 
 
 def steps(optimizer: AnnealedOptimizer, number: int) -> list[float]:
@@ -29,6 +30,30 @@ def test_the_size_goes_linearly_to_its_last_value_and_stays() -> None:
     assert steps(new(config), 6) == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
     assert steps(new(OuterStepConfig(outer_lr=1.0, anneal_over=2)), 3) == [1.0, 0.5, 0.0]
     assert steps(new(OuterStepConfig(outer_lr=0.5)), 3) == [0.5] * 3
+
+
+def test_a_discount_rises_from_0_between_two_updates() -> None:
+    config = PpoConfig(discount=0.8, raise_discount=(2, 6))
+    discounts = [config.discount_at(update) for update in range(8)]
+    assert discounts == pytest.approx([0.0, 0.0, 0.0, 0.2, 0.4, 0.6, 0.8, 0.8])
+    sudden = PpoConfig(discount=0.8, raise_discount=(3, 3))
+    assert [sudden.discount_at(update) for update in (2, 3)] == [0.0, 0.8]
+    assert PpoConfig(discount=0.8).discount_at(0) == 0.8
+
+
+@pytest.mark.parametrize(
+    ("discount", "between", "said"),
+    [
+        (0.9, (-1, 3), "must be two whole numbers >= 0"),
+        (0.9, (0.5, 3), "must be two whole numbers >= 0"),
+        (0.9, (5,), "must be two whole numbers >= 0"),
+        (0.9, (4, 3), "must not end before it begins"),
+        (0.0, (3, 4), "has no effect with discount=0"),
+    ],
+)
+def test_what_cannot_rise_is_refused(discount: float, between: tuple[int, int], said: str) -> None:
+    with pytest.raises(InputError, match=f"PpoConfig.raise_discount {said}"):
+        PpoConfig(discount=discount, raise_discount=between)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])

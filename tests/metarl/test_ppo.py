@@ -1,4 +1,4 @@
-"""PPO over trials: advantages by hand, its step against finite differences, its minibatches."""
+"""PPO over trials: its step against finite differences, its minibatches, its values."""
 
 import math
 from dataclasses import replace
@@ -13,10 +13,11 @@ from metarl.distributions import Distribution
 from metarl.objectives import clipped
 from metarl.optimizers import MetaOptimizer
 from metarl.policies import PolicyConfig, build_policy
-from metarl.ppo import PpoConfig, Samples, Spread, gather, improve, trial_advantages
+from metarl.ppo import PpoConfig, improve
 from metarl.processes import ALONE, Processes
 from metarl.recurrent import RecurrentActorCritic, gru_step
 from metarl.seeding import Streams
+from metarl.trial_targets import Samples, Spread, gather, trial_advantages
 from metarl.types import EnvSpec, Metrics, Params
 from tests.conftest import far_from_symmetric
 
@@ -28,78 +29,9 @@ CONFIG = PpoConfig(
 LONG = 1e6  # a norm that no gradient reaches
 
 
-def test_advantages_of_a_trial_by_hand() -> None:
-    """Two episodes: one of a single step that terminated, one of two; gamma 1/2, lambda 1/4."""
-    reward = torch.tensor([[1.0, 2.0, 4.0, 0.0]])
-    value = torch.tensor([[3.0, 5.0, 7.0, 11.0]])
-    mask = torch.tensor([[True, True, True, False]])
-    advantage, target = trial_advantages(reward, value, mask, 0.5, 0.25)
-    errors = [1 + 0.5 * 5 - 3, 2 + 0.5 * 7 - 5, 4 - 7]  # 0.5, 0.5, -3
-    by_hand = [
-        errors[0] + errors[1] / 8 + errors[2] / 64,
-        errors[1] + errors[2] / 8,
-        errors[2],
-        0.0,
-    ]
-    assert advantage[0].tolist() == by_hand
-    assert target[0].tolist() == [a + v for a, v in zip(by_hand, [3, 5, 7, 0], strict=True)]
-
-
-def test_the_discount_rises_from_0_between_two_updates() -> None:
-    config = PpoConfig(discount=0.8, raise_discount=(2, 6))
-    discounts = [config.discount_at(update) for update in range(8)]
-    assert discounts == pytest.approx([0.0, 0.0, 0.0, 0.2, 0.4, 0.6, 0.8, 0.8])
-    sudden = PpoConfig(discount=0.8, raise_discount=(3, 3))
-    assert [sudden.discount_at(update) for update in (2, 3)] == [0.0, 0.8]
-    assert PpoConfig(discount=0.8).discount_at(0) == 0.8
-
-
-@pytest.mark.parametrize("between", [(-1, 3), (4, 3)])
-def test_a_discount_cannot_rise_backwards(between: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match="raise_discount must be two meta-iterations"):
-        PpoConfig(raise_discount=between)
-
-
-def test_with_lambda_1_targets_are_returns_to_the_end_of_the_trial() -> None:
-    generator = torch.Generator().manual_seed(0)
-    reward, value = (torch.randn(N, L, generator=generator).double() for _ in range(2))
-    _, target = trial_advantages(torch.where(MASK, reward, 0.0), value, MASK, 0.9, 1.0)
-    for trial in range(N):
-        length = int(MASK[trial].sum())
-        for time in range(L):
-            left = sum(0.9 ** (s - time) * float(reward[trial, s]) for s in range(time, length))
-            assert float(target[trial, time]) == pytest.approx(left, abs=1e-12)
-
-
-def test_advantages_and_targets_are_standardised_under_the_mask() -> None:
-    generator = torch.Generator().manual_seed(0)
-    advantage, target, log_prob = (
-        5.0 + 3.0 * torch.randn(N, L, generator=generator) for _ in range(3)
-    )
-    samples, spread = gather(log_prob.clone(), log_prob, (advantage, target), MASK, ALONE)
-    for standard, raw in ((samples.advantage, advantage), (samples.target, target)):
-        inside = standard[MASK]
-        torch.testing.assert_close(inside.mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
-        torch.testing.assert_close(inside.std(unbiased=False), torch.tensor(1.0))
-        deviation = raw[MASK].std(unbiased=False)
-        torch.testing.assert_close(inside * deviation, raw[MASK] - raw[MASK].mean())
-        assert not standard[~MASK].any()
-    torch.testing.assert_close(spread.restore(samples.target)[MASK], target[MASK])
-
-
-@pytest.mark.parametrize(("spread", "scale"), [(0.0, 0.25), (0.1, 0.25), (0.3, 0.3), (6.0, 6.0)])
-def test_the_scale_of_targets_has_a_floor(spread: float, scale: float) -> None:
-    signs = torch.tensor([1.0, -1.0, 1.0, -1.0]).expand(N, L)
-    every = torch.ones(N, L, dtype=torch.bool)
-    samples, found = gather(signs, signs, (signs, 5.0 + spread * signs), every, ALONE)
-    assert float(found.deviation) == pytest.approx(scale)
-    assert float(found.mean) == pytest.approx(5.0)
-    torch.testing.assert_close(samples.target, spread / scale * signs, atol=1e-6, rtol=1e-6)
-    assert samples.advantage.std(unbiased=False) == pytest.approx(1.0)
-
-
-def test_values_say_the_same_when_their_spread_changes() -> None:
-    setting = Setting(False)
+@pytest.mark.parametrize("hidden", [(), (5, 4)])
+def test_values_say_the_same_when_their_spread_changes(hidden: tuple[int, ...]) -> None:
+    setting = Setting(False, hidden)
     old, new = (
         Spread(torch.tensor(mean, dtype=torch.float64), torch.tensor(size, dtype=torch.float64))
         for mean, size in ((-3.0, 2.0), (40.0, 0.5))
@@ -155,7 +87,7 @@ def test_the_clipped_objective(ratio: float, advantage: float, expected: float) 
 class Setting:
     """A small recurrent network in float64, and random samples that it did not quite draw."""
 
-    def __init__(self, discrete: bool) -> None:
+    def __init__(self, discrete: bool, hidden: tuple[int, ...] = ()) -> None:
         generator = torch.Generator().manual_seed(3)
 
         def randn(*shape: int) -> Tensor:
@@ -163,7 +95,7 @@ class Setting:
 
         spec = EnvSpec("test", H, A, discrete, L, False)
         self.network = RecurrentActorCritic(
-            X, H, build_policy(spec, PolicyConfig(hidden_sizes=(), init_std=0.8))
+            X, H, build_policy(spec, PolicyConfig(hidden_sizes=hidden, init_std=0.8))
         )
         self.params = far_from_symmetric(self.network.init(Streams(1)))
         self.x = randn(N, L, X)
@@ -189,6 +121,12 @@ class Setting:
         metrics = improve(optimizer, self.judge, self.samples, config, streams, processes)
         return optimizer.weights(), metrics
 
+    def value(self, params: Params, memory: Tensor) -> Tensor:
+        if "value.layer1.weight" in params:
+            memory = (memory @ params["value.layer0.weight"] + params["value.layer0.bias"]).tanh()
+            return memory @ params["value.layer1.weight"][:, 0] + params["value.layer1.bias"][0]
+        return memory @ params["value.layer0.weight"][:, 0] + params["value.layer0.bias"][0]
+
     def loss(self, params: Params) -> float:
         """Step by step, as the docstring of the agent writes it."""
         total, steps, samples = 0.0, 0, self.samples
@@ -201,8 +139,7 @@ class Setting:
                     continue
                 memory = gru_step(gru, self.x[trial, time][None], memory)
                 distribution = self.network.policy.distribution(head, memory[0])
-                weight, bias = params["value.layer0.weight"], params["value.layer0.bias"]
-                value = float(memory[0] @ weight[:, 0] + bias[0])
+                value = float(self.value(params, memory[0]))
                 log_prob = distribution.log_prob(samples.action[trial, time])
                 ratio = math.exp(float(log_prob - samples.log_prob[trial, time]))
                 advantage = float(samples.advantage[trial, time])
@@ -215,9 +152,11 @@ class Setting:
         return total / steps
 
 
-@pytest.mark.parametrize("discrete", [False, True])
-def test_a_step_goes_down_the_loss_by_finite_differences(discrete: bool) -> None:
-    setting = Setting(discrete)
+@pytest.mark.parametrize(("discrete", "hidden"), [(False, ()), (True, ()), (True, (4,))])
+def test_a_step_goes_down_the_loss_by_finite_differences(
+    discrete: bool, hidden: tuple[int, ...]
+) -> None:
+    setting = Setting(discrete, hidden)
     config = replace(CONFIG, max_gradient_norm=LONG)
     moved, metrics = setting.improve(config, step=0.5)
     flat = trees.flatten(setting.params)

@@ -1,5 +1,6 @@
 """Networks with memory: the unit's equations, steps against sequences, fresh weights."""
 
+import pytest
 import torch
 
 from metarl.policies import PolicyConfig, build_policy
@@ -77,15 +78,21 @@ def test_orthogonal_weights_have_no_preferred_sign() -> None:
     assert 60 < sum(bool(entry > 0) for entry in drawn) < 140
 
 
-def test_acting_and_learning_see_the_same_network() -> None:
-    network = RecurrentActorCritic(X, H, build_policy(SPEC, PolicyConfig(hidden_sizes=())))
+@pytest.mark.parametrize("hidden", [(), (5, 4)])
+def test_acting_and_learning_see_the_same_network(hidden: tuple[int, ...]) -> None:
+    config = PolicyConfig(hidden_sizes=hidden, activation="relu")
+    network = RecurrentActorCritic(X, H, build_policy(SPEC, config))
     params = network.init(Streams(2))
     assert {name.split(".")[0] for name in params} == {"gru", "policy", "value"}
     x = torch.randn(6, 5, X, generator=torch.Generator().manual_seed(1))
     distribution, value = network.unroll(params, x)
     memories = gru({name[4:]: leaf for name, leaf in params.items() if name[:4] == "gru."}, x)
-    expected = memories @ params["value.layer0.weight"][:, 0] + params["value.layer0.bias"]
-    torch.testing.assert_close(value, expected)
+    expected = memories
+    for layer in range(len(hidden) + 1):
+        expected = expected.relu() if layer else expected
+        weight, bias = (params[f"value.layer{layer}.{kind}"] for kind in ("weight", "bias"))
+        expected = expected @ weight + bias
+    torch.testing.assert_close(value, expected[..., 0])
     memory, stepped = network.step(params, x[:, :1], torch.zeros(6, 1, H))
     torch.testing.assert_close(memory, memories[:, :1])
     torch.testing.assert_close(stepped[0], distribution[0][:, :1])

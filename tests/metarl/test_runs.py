@@ -166,6 +166,8 @@ def test_differences_by_leaf() -> None:
 def test_default_folder() -> None:
     root = Path("runs")
     path = default_run_folder(root, "maml-trpo/half-cheetah-dir@maml-2017", 1, "ab12cd34")
+    carried = default_run_folder(root, "rl2/bandit+AntGoal-v0@maml-2017", 1, "ab12cd34")
+    assert carried == root / "rl2" / "bandit.AntGoal-v0.maml-2017__s1__ab12cd34"
     assert path == root / "maml-trpo" / "half-cheetah-dir.maml-2017__s1__ab12cd34"
 
 

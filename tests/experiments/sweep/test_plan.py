@@ -113,7 +113,7 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, float):
         return [value * 0.987654321e-3, value * 0.987654321, -value]
     if isinstance(value, tuple):
-        return [(*value, 7)]
+        return [(*value, 7), tuple(7 for _ in value)]
     words = "relu tanh dice ratio sgd adam disc corners nearby per_layer"
     return [word for word in words.split() if word != value]
 
