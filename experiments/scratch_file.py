@@ -63,7 +63,7 @@ class Scratch(NamedTuple):
 
     def env_steps(self, place: int) -> int:
         """Return the steps of all tasks together until one of the scored rounds."""
-        return self.kind.env_steps[place] * self.scores.shape[1]
+        return self.kind.env_steps[place] * len(self.kind.per_task)
 
 
 def read_scratch(files: Iterable[Path]) -> tuple[dict[str, list[Scratch]], list[str]]:
@@ -117,8 +117,8 @@ def read_learned(file: Path) -> Learned:
         )
         columns = score_table(learned.per_task).shape[1]
     except InputError as error:
-        lines = (f"{file} is not what metarl scratch writes: {line}" for line in error.lines)
-        raise InputError(textwrap.shorten(line, _LONGEST_LINE) for line in lines) from None
+        said = (f"{file} is not what metarl scratch writes: {line}" for line in error.lines)
+        raise InputError(textwrap.shorten(line, _LONGEST_LINE) for line in said) from None
     checks = {
         "rounds, env_steps and per_task disagree": columns
         == len(learned.rounds)
@@ -127,7 +127,7 @@ def read_learned(file: Path) -> Learned:
         "env_steps must rise from 0": learned.env_steps[:1] == (0,) and _rise(learned.env_steps),
         "episodes must be at least 1": learned.episodes >= 1,
         "wall_s must not be negative": learned.wall_s >= 0,
-        "env.name must be that of an environment": learned.env.get("name") in envs.ENVS,
+        "env.name must be that of an environment": str(learned.env.get("name")) in envs.ENVS,
     }
     lines = [
         f"{file} is not what metarl scratch writes: {why}" for why, ok in checks.items() if not ok

@@ -75,7 +75,7 @@ def test_what_is_said_of_the_bandits() -> None:
     for name in ("best arm", "Bayes-optimal", "Gittins", "Thompson sampling", "UCB1", "random"):
         for cell, curves in zip(rows[name], ceilings, strict=False):
             assert cell == (f"{curves[name]['mean'][0]:.2f}" if name in curves else ""), name
-    for run, published in zip(BANDITS["RL^2"][:2], ("0.07", "0.51"), strict=True):
+    for run, published in zip(BANDITS["RL^2"][:2], ("0.07", "0.52"), strict=True):
         spread = statistics.stdev(row[0] for row in fifty_thousand(run)["per_task"])
         assert f"{spread / 1000**0.5:.2f}" == published
     before = [
@@ -88,21 +88,22 @@ def test_what_is_said_of_the_bandits() -> None:
 def test_what_is_said_of_the_long_bandits() -> None:
     file = RESULTS / "compare" / "bandit-n100" / "rl2-s1" / "metrics.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    third, fifth = (
+    third, fourth = (
         statistics.fmean(row["meta/post_return"] for row in rows[first : first + 100])
-        for first in (200, 400)
+        for first in (200, 300)
     )
-    entropy = statistics.fmean(row["train/entropy"] for row in rows[400:])
+    entropy = statistics.fmean(row["train/entropy"] for row in rows[300:])
     text = " ".join(PAGE.split())
     assert (
-        f"it earns {third:.1f} in the third hundred of its meta-iterations and {fifth:.1f} in"
+        f"it earns {third:.1f} in the third hundred of its meta-iterations and {fourth:.1f} in"
         in text
     )
     assert f"with {entropy:.2f} nats of entropy left" in text
     evaluated = fifty_thousand(BANDITS["RL^2"][1])
     own = statistics.fmean(row[0] for row in evaluated["per_task"])
     gittins = evaluated["references"]["Gittins"]["mean"][0]
-    assert f"it ends {78.7 - own:.2f} below its paper" in text
+    assert f"it ends {78.7 - own:.2f} below its paper, within the published mean's" in text
+    assert 78.7 - own < 0.52
     assert f"and {gittins - own:.2f} below Gittins' index" in text
 
 
@@ -143,24 +144,24 @@ def test_what_is_said_of_random_mdps() -> None:
     assert shares.replace("0.", ".") in text
     assert all(own > other for own, other in zip(result["mean"], psrl, strict=True))
     ahead = [own > other for own, other in zip(result["mean"], greedy, strict=True)]
-    assert ahead == [True] * 3 + [False] * 7
+    assert ahead == [True] * 2 + [False] * 8
     implied = f"ours has {statistics.fmean(totals) / 207.7:.3f} and the published one"
     assert f"{implied} {156.2 / 207.7:.3f}".replace("0.", ".") in text
     lines = (RESULTS / "compare" / "tabular-mdp" / "rl2-s1" / "metrics.jsonl").read_text()
     returns = [json.loads(line)["meta/post_return"] for line in lines.splitlines()]
-    half, full = (statistics.fmean(returns[end - 50 : end]) for end in (1000, 2000))
-    assert f"in the second half of them its last episode gained {full - half:.1f}" in text
+    risen, full = (statistics.fmean(returns[end - 50 : end]) for end in (800, 1500))
+    assert f"From there to the end its last episode gained {full - risen:.1f}." in text
 
 
 def test_what_the_page_of_rl2_says_of_random_mdps() -> None:
     run = RESULTS / "compare" / "tabular-mdp" / "rl2-s1"
     lines = (run / "metrics.jsonl").read_text().splitlines()
     returns = [json.loads(line)["meta/post_return"] for line in lines]
-    early, later, last = (statistics.fmean(returns[end - 10 : end]) for end in (60, 300, 2000))
+    early, later, last = (statistics.fmean(returns[end - 10 : end]) for end in (60, 300, 1500))
     middle = statistics.fmean(returns[790:800])
     text = " ".join((ROOT / "docs" / "agents" / "rl2.md").read_text(encoding="utf-8").split())
     assert f"instead of 2, it earned {early:.1f}." in text
-    shown = f"slowly: {later:.1f} after 15M steps, {middle:.1f} after 40M, {last:.1f} after 100M"
+    shown = f"slowly: {later:.1f} after 15M steps, {middle:.1f} after 40M, {last:.1f} after 75M"
     assert shown in text
 
 

@@ -193,6 +193,20 @@ def test_what_is_said_of_the_environments() -> None:
     assert min(shares, key=lambda name: shares[name]) == "metarl/PointMaze-v0"
 
 
+def test_what_each_step_of_the_work_gained() -> None:
+    work = bench("steps")["work"]
+    rows = [row for row in rows_below("The meta-update", 8) if row[0] != "commit"]
+    assert [row[0].strip("`") for row in rows] == list(work["bandit"])
+    for commit, _, *cells in rows:
+        of_commit = [
+            work[name][commit.strip("`")] for name in ("half-cheetah", "navigation", "bandit")
+        ]
+        values = [one[kind]["low"] for one in of_commit for kind in ("update", "iteration")]
+        for cell, value in zip(cells, values, strict=True):
+            number, unit = cell.split()
+            same(number, value / SECONDS[unit])
+
+
 def test_scaling() -> None:
     cells = bench("scaling_navigation_64-64")["cells"]
     rows = [row for row in rows_below("Scaling", 6) if " x " in row[0]]
