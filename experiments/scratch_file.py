@@ -54,12 +54,16 @@ class Scratch(NamedTuple):
     wall_s: float
     """Mean over seeds."""
 
-    def name(self, place: int) -> str:
-        """Say what was learned until one of the scored rounds."""
-        if place < self.kind.along:
-            episodes = self.kind.episodes
-            return f"from scratch, rounds of {episodes} episode{'s' if episodes > 1 else ''}"
-        return f"from scratch, {self.kind.env_steps[place]:,} steps a task"
+    @property
+    def name_by_rounds(self) -> str:
+        """Name what was learned round by round."""
+        episodes = self.kind.episodes
+        return f"from scratch, rounds of {episodes} episode{'s' if episodes > 1 else ''}"
+
+    @property
+    def name_at_the_end(self) -> str:
+        """Name what was learned in the end."""
+        return f"from scratch, {self.kind.env_steps[-1]:,} steps a task"
 
     def env_steps(self, place: int) -> int:
         """Return the steps of all tasks together until one of the scored rounds."""

@@ -140,18 +140,13 @@ def _scratch_lines(scratch: Scratch, widest: int, statistic: Statistic) -> Itera
     What it took is known for all that was learned together: the last line says it.
     """
     along, last = min(scratch.kind.along, widest), len(scratch.kind.rounds) - 1
-    ends = dict.fromkeys((along - 1, last))
-    for place in ends:
-        scores = scratch.scores[..., :along] if place < along else scratch.scores[..., place:]
-        cells = _scores(scores, statistic)
-        yield [
-            scratch.name(place),
-            str(len(scratch.scores)),
-            "",
-            _millions(scratch.env_steps(place)),
-            f"{in_minutes(scratch.wall_s)} min" if place == last else "",
-            *_filled(cells if place < along else cells * widest, widest),
-        ]
+    seeds, wall = str(len(scratch.scores)), f"{in_minutes(scratch.wall_s)} min"
+    cells = _filled(_scores(scratch.scores[..., :along], statistic), widest)
+    steps = _millions(scratch.env_steps(along - 1))
+    yield [scratch.name_by_rounds, seeds, "", steps, wall if last < along else "", *cells]
+    if last >= along:
+        cells = _scores(scratch.scores[..., last:], statistic) * widest
+        yield [scratch.name_at_the_end, seeds, "", _millions(scratch.env_steps(last)), wall, *cells]
 
 
 def _one_line(text: str) -> str:

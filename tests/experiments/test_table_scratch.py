@@ -64,6 +64,17 @@ def test_what_ends_with_the_rounds_has_one_line(
     assert line[1:6] == [SCRATCH, "1", "", "0.32M", "1.5 min"]
 
 
+def test_rounds_beyond_the_table_are_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "run", 1, 0.0)
+    changes = {"rounds": [0, 1, 2], "env_steps": [0, 20_000, 40_000], "per_task": EARLY}
+    file = write_scratch(tmp_path / "scratch.json", **changes)
+    _, _, early, late, _ = rows_of(capsys, str(tmp_path / "run"), file)
+    assert (early[1], early[4]) == (SCRATCH, "0.16M")
+    assert (late[1], late[4]) == ("from scratch, 40,000 steps a task", "0.32M")
+
+
 def test_seeds_are_pooled_and_other_rounds_are_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
