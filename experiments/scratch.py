@@ -96,7 +96,8 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
     tasks = parts.distribution.held_out(request.tasks, request.split)
     round_steps = experiment.episodes * parts.env.spec.horizon
     scored_after = request.scored_after(round_steps)
-    per_task, began = [], time.monotonic()
+    facts, began = system_facts(), time.monotonic()
+    per_task = []
     for row in range(request.tasks):
         per_task.append(learn_from_scratch(experiment, parts, tasks, row, scored_after))
         first, last = per_task[-1][0], per_task[-1][-1]
@@ -116,7 +117,7 @@ def scratch(experiment: Experiment, request: ScratchRequest, notes: Console) -> 
         "mean": [sum(column) / len(column) for column in columns],
         "per_task": per_task,
         "wall_s": time.monotonic() - began,
-        "system": system_facts(),
+        "system": facts,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from metarl.experiments.cli import main
+from metarl.statistics import interquartile_mean
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -124,6 +125,24 @@ def test_what_is_said_of_half_cheetah() -> None:
     after_one_step = json.loads(file.read_text())["iqm"][1]
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert f"(ProMP: {after_one_step:.0f} after one step)" in readme
+
+
+def test_what_is_said_of_learning_from_scratch() -> None:
+    text, folder = " ".join(PAGE.split()), RESULTS / "compare"
+    navigation = json.loads((folder / "navigation" / "from-scratch.json").read_text())
+    first, *_, last = (
+        interquartile_mean(column) for column in zip(*navigation["per_task"], strict=True)
+    )
+    steps = navigation["env_steps"][-1]
+    shown = (
+        f"the {steps:,} steps that three adaptations see take PPO from {first:.1f} to {last:.1f}"
+    )
+    assert shown in text
+    cheetah = json.loads((folder / "half-cheetah-dir" / "from-scratch_200k.json").read_text())
+    forwards, backwards = (row[-1] for row in cheetah["per_task"])
+    steps = cheetah["env_steps"][-1]
+    shown = f"after {steps:,} steps PPO has {forwards:.0f} forwards and {backwards:.0f} backwards"
+    assert shown in text
 
 
 def test_what_is_said_of_random_mdps() -> None:
